@@ -1,0 +1,279 @@
+"""What a user writes: one run configuration and one flat recipe per experiment.
+
+Both are checked completely before anything runs. An unknown key, a wrong type, an unknown
+model or dataset is a ``ConfigError`` that names the file, the line, the key and the nearest
+right name. There is no inheritance: what a file says is what runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from segbench.errors import ConfigError, did_you_mean
+from segbench.types import Task
+
+CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
+"""Rows that need no training and must land where theory says (``segbench.controls``)."""
+
+Model = TypeVar("Model", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Strict(BaseModel):
+    """Base of every configuration model: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Recipe(Strict):
+    """Everything that decides the weights of one experiment, in one flat file.
+
+    Lengths are in iterations (optimiser steps) and pixels. ``paper_recipe`` names where the
+    settings come from; what is a guess is listed in ``inferred``.
+    """
+
+    model: str
+    dataset: str
+    task: Task
+    paper_recipe: str = ""
+    inferred: tuple[str, ...] = ()
+    model_options: dict[str, Any] = {}
+    backbone_weights: str = "none"
+    """``none``, ``imagenet`` or the path of a safetensors file."""
+
+    train_split: str = "train"
+    crop_size: tuple[int, int] | None = None
+    """Height and width of a training crop; None trains on whole images."""
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    horizontal_flip: bool = False
+    color_jitter: Fraction = 0.0
+    """Brightness, contrast and per-channel tint, each drawn from 1 +- this."""
+    shift: Annotated[int, Field(ge=0)] = 0
+    """Cyclic translation by up to this many pixels on each axis."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    iterations: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0)]
+    """Images of one optimiser step, over all processes."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    base_lr: Annotated[float, Field(gt=0)]
+    backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    poly_power: Annotated[float, Field(gt=0)] = 0.9
+    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each train id in the semantic loss."""
+    class_weight_power: Fraction | None = None
+    """Weights (largest frequency / frequency) ** power from the training split."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    deterministic: bool = True
+    workers: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=1)] = 1
+    """CPU threads of one training process; part of what fixes the bits on a CPU."""
+    checkpoint_interval: Annotated[int, Field(gt=0)] = 200
+    gpus: Annotated[int, Field(ge=0)] = 1
+    """GPUs to ask the cluster for; above 1 trains with torchrun. 0 trains on the CPU."""
+
+    inference: Literal["whole", "slide"] = "whole"
+    window: tuple[int, int] | None = None
+    window_stride: tuple[int, int] | None = None
+    multi_scale: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    score_threshold: Fraction = 0.05
+    """Instances below this score are not written."""
+    panoptic_threshold: Fraction = 0.5
+    """Instances below this score take no part in the panoptic merge; fixed beforehand."""
+    panoptic_overlap: Fraction = 0.5
+    panoptic_stuff_area: Annotated[int, Field(ge=0)] = 4096
+    """Stuff segments of fewer pixels become void."""
+    profile_size: tuple[int, int] = (512, 512)
+    """Height and width at which MACs, latency and memory are stated."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.warmup_iterations >= self.iterations:
+            raise ValueError("warmup_iterations must be smaller than iterations")
+        if self.inference == "slide" and self.window is None:
+            raise ValueError("inference: slide needs a window")
+        if self.class_weights is not None and self.class_weight_power is not None:
+            raise ValueError("give class_weights or class_weight_power, not both")
+        return self
+
+
+class DatasetConfig(Strict):
+    """Where a dataset comes from: a folder the user supplies, or options of its generator."""
+
+    raw: Path | None = None
+    options: dict[str, Any] = {}
+
+
+class RunConfig(Strict):
+    """Rows of the board: experiments and controls on one dataset, for every seed."""
+
+    dataset: str
+    experiments: tuple[Name, ...] = ()
+    controls: tuple[Literal["oracle", "majority_class", "all_void", "shifted_labels"], ...] = ()
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    split: str = "val"
+    iterations: Annotated[int, Field(gt=0)] | None = None
+    """Overrides the length of every recipe of this run; shown on the board."""
+
+
+class ReportConfig(Strict):
+    """How the report is made."""
+
+    title: str = "segbench"
+    gallery_images: Annotated[int, Field(ge=0)] = 24
+    """Images of each run in the gallery, worst first."""
+
+
+class Config(Strict):
+    """The run configuration, ``config.yaml``."""
+
+    results: Path = Path("results")
+    experiments_folder: Path = Path("workflow/experiments")
+    datasets: dict[str, DatasetConfig] = {}
+    runs: tuple[RunConfig, ...]
+    report: ReportConfig = ReportConfig()
+
+    def cells(self) -> Iterator[tuple[RunConfig, str, int]]:
+        """Yield every (run, experiment or control, seed) of the board."""
+        for run in self.runs:
+            for name in (*run.controls, *run.experiments):
+                for seed in run.seeds if name not in CONTROLS else (0,):
+                    yield run, name, seed
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a run configuration.
+
+    Raises:
+        ConfigError: Naming file, line, key and the nearest right name.
+    """
+    return _load(Path(path), Config)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check an experiment file.
+
+    Raises:
+        ConfigError: Naming file, line, key and the nearest right name.
+    """
+    return _load(Path(path), Recipe)
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Return 16 hex digits over every field of a recipe; the name of its training state."""
+    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
+    """Check plain values against a configuration model; ``source`` is named in errors."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(item, model) for item in error.errors()]
+        raise ConfigError("\n".join(f"{source}: {text}" for text in problems)) from None
+
+
+def _load(path: Path, model: type[Model]) -> Model:
+    text = _read_text(path)
+    try:
+        node = yaml.compose(text)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict) or node is None:
+        raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
+    _refuse_duplicate_keys(node, path)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{path}:{_line(node, item['loc'])}: {_describe(item, model)}"
+            for item in error.errors()
+        ]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = [p.stem for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError(f"{path} does not exist.{did_you_mean(path.stem, near)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+
+
+def _refuse_duplicate_keys(node: yaml.Node, path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: '{key.value}' is given twice")
+            seen.add(key.value)
+            _refuse_duplicate_keys(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicate_keys(value, path)
+
+
+def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
+    """Return the 1-based line of a pydantic error location in the YAML source."""
+    line = node.start_mark.line
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(part)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1
+
+
+def _describe(item: Mapping[str, Any], model: type[BaseModel]) -> str:
+    location = item["loc"]
+    key = ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        return f"unknown key '{key}'.{did_you_mean(str(location[-1]), known)}"
+    if item["type"] == "missing":
+        return f"the key '{key}' is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (found {item['input']!r})" if key else message
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that would be right where the unknown one stands."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, str) and part in getattr(current, "model_fields", {}):
+            current = _inner_model(current.model_fields[part].annotation)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _inner_model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None

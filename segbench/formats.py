@@ -1,0 +1,211 @@
+"""Public file formats, written whole or not at all.
+
+Everything between two stages is a file of this module: PNG label maps, COCO-panoptic RGB
+PNGs, JSON and JSON lines. Writers go through a temporary file in the same folder, fsync
+and rename, so a killed process never leaves half a file under the final name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from segbench.errors import DataError
+from segbench.types import IntArray
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and renamed to it.
+
+    Raises:
+        DataError: The folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_open(path: Path) -> Iterator[BinaryIO]:
+    """Open ``path`` for binary writing; the file appears under its name only when complete."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        yield cast(BinaryIO, stream)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _write_error(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot write {path}: {error.strerror or error}",
+        fix="free disk space or make the folder writable, then run the same command again",
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_open(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write JSON atomically; NaN and infinity are refused (use None for 'no value')."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars, arrays and paths into JSON types."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON serialisable")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken file is a ``DataError`` that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value a line, atomically."""
+    lines = [json.dumps(row, allow_nan=False, default=_plain) for row in rows]
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Read a JSON-lines file; a broken line is a ``DataError`` with its number."""
+    rows = []
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number} is not valid JSON: {error}") from error
+    return rows
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return the value, or None where it is NaN or infinite (JSON has neither)."""
+    return float(value) if math.isfinite(value) else None
+
+
+def read_image(path: Path) -> IntArray:
+    """Read a photograph as uint8 RGB [H, W, 3].
+
+    Raises:
+        DataError: The file is missing, truncated or not an image.
+    """
+    return _read(path, lambda image: np.asarray(image.convert("RGB")))
+
+
+def read_label_map(path: Path) -> IntArray:
+    """Read a PNG of class numbers as uint8 or uint16 [H, W].
+
+    Palette PNGs give their indices. Colour images are refused: they hold colours, not ids.
+
+    Raises:
+        DataError: The file is missing, broken or has more than one channel.
+    """
+
+    def ids(image: Image.Image) -> IntArray:
+        if image.mode not in ("L", "P", "I;16", "I"):
+            raise DataError(
+                f"{path}: expected a one-channel PNG of class ids, found mode {image.mode}",
+                fix="write label maps as 8-bit grey or palette PNG",
+            )
+        array = np.asarray(image)
+        return array.astype(np.uint16) if array.dtype.itemsize > 2 else array
+
+    return _read(path, ids)
+
+
+def read_panoptic_ids(path: Path) -> IntArray:
+    """Read a COCO-panoptic PNG as int32 segment ids [H, W], id = R + 256 G + 65536 B.
+
+    Raises:
+        DataError: The file is missing, broken or not 8-bit RGB.
+    """
+
+    def ids(image: Image.Image) -> IntArray:
+        if image.mode != "RGB":
+            raise DataError(
+                f"{path}: expected an 8-bit RGB panoptic PNG, found mode {image.mode}",
+                fix="encode segment ids as R + 256 G + 65536 B",
+            )
+        return rgb2id(np.asarray(image))
+
+    return _read(path, ids)
+
+
+def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
+    try:
+        with Image.open(path) as image:
+            return convert(image)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+def write_label_map(path: Path, labels: IntArray) -> None:
+    """Write class numbers [H, W] as an 8-bit (or 16-bit above 255) one-channel PNG."""
+    dtype = np.uint8 if labels.max(initial=0) <= 255 else np.uint16
+    with atomic_open(path) as stream:
+        Image.fromarray(labels.astype(dtype)).save(stream, format="PNG")
+
+
+def write_panoptic_ids(path: Path, ids: IntArray) -> None:
+    """Write segment ids [H, W], each below 2^24, as a COCO-panoptic RGB PNG."""
+    with atomic_open(path) as stream:
+        Image.fromarray(id2rgb(ids)).save(stream, format="PNG")
+
+
+def rgb2id(color: IntArray) -> IntArray:
+    """Return int32 segment ids [H, W] of a uint8 RGB array [H, W, 3] (COCO panoptic)."""
+    wide = color.astype(np.int32)
+    ids: IntArray = wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2]
+    return ids
+
+
+def id2rgb(ids: IntArray) -> IntArray:
+    """Return the uint8 RGB array [H, W, 3] of segment ids [H, W] (COCO panoptic)."""
+    wide = ids.astype(np.int64)
+    return np.stack([wide & 255, (wide >> 8) & 255, (wide >> 16) & 255], axis=-1).astype(np.uint8)

@@ -1,0 +1,131 @@
+"""The one on-disk form every dataset is turned into, and its reader.
+
+    <root>/dataset.json                          written last: its presence means "complete"
+    <root>/<split>.jsonl                         one image a line
+    <root>/images/<split>/<stem>.<jpg|png>
+    <root>/semantic/<split>/<stem>.png           8-bit train ids, 255 ignored
+    <root>/annotations/instances_<split>.json    COCO instances, annotation ids from 1
+    <root>/annotations/panoptic_<split>.json     COCO panoptic
+    <root>/panoptic/<split>/<stem>.png           RGB segment ids
+
+A dataset has the truths of its tasks only. File paths inside are relative to the root.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from segbench.errors import ConfigError, DataError, did_you_mean
+from segbench.formats import read_json, read_jsonl
+from segbench.types import Category, CategoryTable, ImageRecord, Task
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset on disk."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> PreparedDataset:
+        """Open a prepared folder; a ``DataError`` says what to run when it is not one."""
+        dataset = cls(Path(root).resolve())
+        if not dataset.description_file.exists():
+            raise DataError(
+                f"{root} is not a prepared dataset: it has no dataset.json",
+                fix=f"segbench prepare {Path(root).name} --out {root}",
+            )
+        found = dataset.description.get("schema")
+        if found != SCHEMA:
+            raise DataError(
+                f"{dataset.description_file}: expected schema {SCHEMA}, found {found}",
+                fix="prepare the dataset again with this version of segbench",
+            )
+        return dataset
+
+    @property
+    def description_file(self) -> Path:
+        return self.root / "dataset.json"
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Return the content of ``dataset.json``."""
+        return cast(dict[str, Any], read_json(self.description_file))
+
+    @property
+    def name(self) -> str:
+        return str(self.description["name"])
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(self.description["tasks"])
+
+    @property
+    def digest(self) -> str:
+        """Digest over every file of every split, as ``prepare`` recorded it."""
+        return str(self.description["digest"])
+
+    @cached_property
+    def table(self) -> CategoryTable:
+        """Return the classes; position is train id."""
+        return CategoryTable(
+            tuple(
+                Category(
+                    id=c["id"],
+                    name=c["name"],
+                    isthing=bool(c["isthing"]),
+                    color=(c["color"][0], c["color"][1], c["color"][2]),
+                    supercategory=c.get("supercategory", ""),
+                )
+                for c in self.description["categories"]
+            )
+        )
+
+    def protocol(self, task: Task) -> str:
+        """Return the id of the protocol that scores ``task`` on this dataset by default."""
+        protocols = self.description["protocols"]
+        if task not in protocols:
+            raise ConfigError(
+                f"dataset '{self.name}' has no {task} truth; it has {', '.join(protocols)}"
+            )
+        return str(protocols[task])
+
+    def images(self, split: str) -> list[ImageRecord]:
+        """Return the images of a split in file order; ``ConfigError`` for an unknown split."""
+        splits = self.description["splits"]
+        if split not in splits:
+            raise ConfigError(
+                f"dataset '{self.name}' has no split '{split}'.{did_you_mean(split, splits)}",
+                fix=f"its splits are {', '.join(splits)}",
+            )
+        return [self._record(row) for row in read_jsonl(self.root / f"{split}.jsonl")]
+
+    def _record(self, row: dict[str, Any]) -> ImageRecord:
+        def path(key: str) -> Path | None:
+            return self.root / row[key] if row.get(key) else None
+
+        return ImageRecord(
+            image_id=row["image_id"],
+            image=self.root / row["image"],
+            width=row["width"],
+            height=row["height"],
+            semantic=path("semantic"),
+            panoptic=path("panoptic"),
+        )
+
+    def instances_file(self, split: str) -> Path:
+        """Return the COCO instances JSON of a split."""
+        return self.root / "annotations" / f"instances_{split}.json"
+
+    def panoptic_file(self, split: str) -> Path:
+        """Return the COCO panoptic JSON of a split."""
+        return self.root / "annotations" / f"panoptic_{split}.json"
+
+    def panoptic_folder(self, split: str) -> Path:
+        """Return the folder of panoptic PNGs of a split."""
+        return self.root / "panoptic" / split

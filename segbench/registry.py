@@ -1,0 +1,186 @@
+"""The list of architectures: read from source text, built on demand.
+
+``segbench models`` and the workflow must know every model without importing torch, so the
+list comes from the ``@register_model(...)`` decorators in the source files of
+``segbench/models``, whose arguments are literals. Building a model imports its one file.
+
+Folders named in the environment variable ``SEGBENCH_MODELS_PATH`` (separated as in PATH)
+are searched too: an architecture of your own is one file there.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from segbench.errors import ConfigError, did_you_mean
+from segbench.types import Task
+
+MODELS_FOLDER = Path(__file__).parent / "models"
+PATH_VARIABLE = "SEGBENCH_MODELS_PATH"
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+_builders: dict[str, Callable[..., Any]] = {}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One registered architecture, as its decorator states it."""
+
+    id: str
+    task: Task
+    paper: str
+    year: int
+    display_name: str
+    backbone: str
+    size: Literal["full", "tiny"]
+    family: str
+    """Name of the source file, without ``.py``."""
+    source: str
+    """Path of the source file."""
+
+    @property
+    def classes(self) -> str:
+        """What ``--num-classes`` counts for this model."""
+        return {
+            "semantic": "output channels",
+            "instance": "things + 1 (background)",
+            "panoptic": "things+stuff, as 80+53",
+        }[self.task]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for ``segbench models --json``."""
+        return {**asdict(self), "name": self.id, "classes": self.classes}
+
+
+def register_model(
+    model_id: str,
+    *,
+    task: Task,
+    paper: str,
+    year: int,
+    display_name: str,
+    backbone: str = "",
+    size: Literal["full", "tiny"] = "full",
+) -> Callable[[Builder], Builder]:
+    """Register the decorated function as the builder of ``model_id``.
+
+    Every argument must be a literal: the list of models is read without running the file.
+    Builders of semantic and instance models take ``num_classes`` first, those of panoptic
+    models ``num_things, num_stuff``; all take keyword options after it.
+    """
+
+    def register(builder: Builder) -> Builder:
+        _builders[model_id] = builder
+        return builder
+
+    return register
+
+
+def model_infos() -> dict[str, ModelInfo]:
+    """Return every registered architecture by id, in the order of files and lines.
+
+    Raises:
+        ConfigError: An id is registered twice or a decorator argument is not a literal.
+    """
+    infos: dict[str, ModelInfo] = {}
+    for source in _model_files():
+        for info in _scan(source):
+            if info.id in infos:
+                raise ConfigError(
+                    f"model '{info.id}' is registered in {infos[info.id].source} and in {source}",
+                    fix="give one of them another id",
+                )
+            infos[info.id] = info
+    return infos
+
+
+def model_info(model_id: str) -> ModelInfo:
+    """Return one architecture's entry; unknown ids are a ``ConfigError`` with a suggestion."""
+    infos = model_infos()
+    if model_id not in infos:
+        raise ConfigError(
+            f"unknown model '{model_id}'.{did_you_mean(model_id, infos)}",
+            fix="`segbench models` lists every model",
+        )
+    return infos[model_id]
+
+
+def create_model(model_id: str, *args: Any, **options: Any) -> Any:
+    """Build a model (a ``torch.nn.Module``); this imports torch and the model's file.
+
+    Args:
+        model_id: A registered id.
+        *args: ``num_classes``, or ``num_things, num_stuff`` for panoptic models.
+        **options: Options of the builder.
+
+    Raises:
+        ConfigError: The id is unknown or the builder does not take an option.
+    """
+    info = model_info(model_id)
+    if model_id not in _builders:
+        _import_source(Path(info.source))
+    try:
+        return _builders[model_id](*args, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ConfigError(f"model '{model_id}': {error}", fix=f"see {info.source}") from error
+
+
+def _model_files() -> list[Path]:
+    extra = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
+    folders = [MODELS_FOLDER, *extra]
+    return [f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"]
+
+
+def _scan(source: Path) -> list[ModelInfo]:
+    tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [
+        _read_decorator(decorator, source)
+        for function in functions
+        for decorator in function.decorator_list
+        if isinstance(decorator, ast.Call)
+        and isinstance(decorator.func, ast.Name)
+        and decorator.func.id == "register_model"
+    ]
+
+
+def _read_decorator(call: ast.Call, source: Path) -> ModelInfo:
+    try:
+        fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        model_id = ast.literal_eval(call.args[0])
+        return ModelInfo(
+            id=model_id,
+            family=source.stem,
+            source=str(source),
+            backbone=fields.pop("backbone", ""),
+            size=fields.pop("size", "full"),
+            **fields,
+        )
+    except (ValueError, IndexError, TypeError) as error:
+        raise ConfigError(
+            f"{source}:{call.lineno}: @register_model needs an id and literal "
+            f"task, paper, year, display_name: {error}"
+        ) from error
+
+
+def _import_source(source: Path) -> None:
+    if source.parent == MODELS_FOLDER:
+        importlib.import_module(f"segbench.models.{source.stem}")
+        return
+    name = f"segbench_models_path.{source.stem}"
+    spec = importlib.util.spec_from_file_location(name, source)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"cannot import {source}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
