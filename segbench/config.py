@@ -22,6 +22,16 @@ from segbench.types import Task
 CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
 """Rows that need no training and must land where theory says (``segbench.controls``)."""
 
+AFTER_TRAINING = frozenset(
+    {
+        "inference", "window", "window_stride", "multi_scale", "flip", "score_threshold",
+        "panoptic_threshold", "panoptic_overlap", "panoptic_stuff_area", "profile_size",
+    }
+)  # fmt: skip
+"""Recipe fields that are read only once the weights are there."""
+WITHOUT_EFFECT = frozenset({"paper_recipe", "inferred", "workers", "checkpoint_interval", "gpus"})
+"""Recipe fields that change no number."""
+
 Model = TypeVar("Model", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -176,9 +186,23 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Return 16 hex digits over every field of a recipe; the name of its training state."""
-    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Return 16 hex digits over the fields that decide the weights.
+
+    The digest names the training state: a changed recipe never resumes old weights, while
+    a changed merge threshold only predicts again. Fields at their default are left out, so
+    that a new key of segbench does not make every old row stale.
+    """
+    return _digest(recipe, exclude=set(AFTER_TRAINING | WITHOUT_EFFECT))
+
+
+def inference_digest(recipe: Recipe) -> str:
+    """Return 16 hex digits over the fields that decide predictions from given weights."""
+    return _digest(recipe, exclude=set(WITHOUT_EFFECT))
+
+
+def _digest(recipe: Recipe, exclude: set[str]) -> str:
+    values = recipe.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:

@@ -1,0 +1,190 @@
+"""From a run configuration to the cells of the board, checked before anything runs.
+
+A cell is one experiment or control on one dataset with one seed; it is scored for one or
+more tasks. The workflow, the collector and the command line read the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from segbench import provenance
+from segbench.config import (
+    CONTROLS,
+    Config,
+    DatasetConfig,
+    Recipe,
+    RunConfig,
+    inference_digest,
+    load_config,
+    load_recipe,
+    recipe_digest,
+)
+from segbench.datasets import dataset_info
+from segbench.errors import ConfigError
+from segbench.registry import ModelInfo, model_info
+from segbench.types import DatasetInfo, Task
+
+SCORED: dict[Task, tuple[Task, ...]] = {
+    "semantic": ("semantic",),
+    "instance": ("instance",),
+    "panoptic": ("panoptic", "instance", "semantic"),
+}
+"""Tasks whose truth a network of each task is scored against."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the board before it has scores."""
+
+    dataset: str
+    experiment: str
+    seed: int
+    split: str
+    tasks: tuple[Task, ...]
+    recipe: Recipe | None = None
+    """None for controls."""
+    recipe_file: Path | None = None
+    model: ModelInfo | None = None
+
+    @property
+    def is_control(self) -> bool:
+        return self.recipe is None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.dataset, self.experiment, self.seed
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run, relative to the results folder."""
+        return Path(self.dataset, self.experiment, f"seed{self.seed}")
+
+    @property
+    def display_name(self) -> str:
+        if self.model is None:
+            return self.experiment.replace("_", " ")
+        suffix = "" if self.experiment == self.model.id else f" [{self.experiment}]"
+        return self.model.display_name + suffix
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration and its cells."""
+
+    source: Path
+    config: Config
+    cells: tuple[Cell, ...] = field(default=())
+
+    @property
+    def results(self) -> Path:
+        return self.config.results
+
+    @cached_property
+    def by_key(self) -> dict[tuple[str, str, int], Cell]:
+        return {cell.key: cell for cell in self.cells}
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell.dataset for cell in self.cells))
+
+    def dataset_config(self, name: str) -> DatasetConfig:
+        """Return how a dataset is configured; absent entries mean the defaults."""
+        return self.config.datasets.get(name, DatasetConfig())
+
+    def records(self) -> list[Path]:
+        """Return every record of the board, relative to the results folder."""
+        return [
+            cell.folder / "evaluation" / cell.split / task / "record.json"
+            for cell in self.cells
+            for task in cell.tasks
+        ]
+
+    def train_fingerprint(self, cell: Cell) -> str:
+        """Digest of the recipe and of all code that decides the weights of a cell."""
+        if cell.recipe is None or cell.model is None:
+            raise ValueError(f"{cell.experiment} is not trained")
+        files = [provenance.module_file("training"), Path(cell.model.source)]
+        return f"{recipe_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
+
+    def predict_fingerprint(self, cell: Cell) -> str:
+        """Digest of what decides the predictions from given weights, or of a control."""
+        if cell.recipe is None or cell.model is None:
+            return provenance.code_fingerprint([provenance.module_file("controls")])
+        files = [provenance.module_file("inference"), Path(cell.model.source)]
+        return f"{inference_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a configuration, its recipes, models and datasets, and check them all.
+
+    Raises:
+        ConfigError: Naming the file and the nearest right name.
+    """
+    config = load_config(path)
+    for name in config.datasets:
+        _dataset(name, path)
+    cells = tuple(cell for run in config.runs for cell in _cells(run, config, path))
+    if not cells:
+        raise ConfigError(f"{path}: runs names no experiment and no control")
+    seen: set[tuple[str, str, int]] = set()
+    for cell in cells:
+        if cell.key in seen:
+            raise ConfigError(f"{path}: {'/'.join(map(str, cell.key))} is listed twice")
+        seen.add(cell.key)
+    return Plan(path, config, cells)
+
+
+def _dataset(name: str, path: Path) -> DatasetInfo:
+    try:
+        return dataset_info(name)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.what}", fix=error.fix) from None
+
+
+def _cells(run: RunConfig, config: Config, path: Path) -> Iterator[Cell]:
+    info = _dataset(run.dataset, path)
+    for control in run.controls:
+        yield Cell(run.dataset, control, 0, run.split, info.tasks)
+    for experiment in run.experiments:
+        if experiment in CONTROLS:
+            raise ConfigError(f"{path}: '{experiment}' is a control: list it under controls")
+        file = config.experiments_folder / run.dataset / f"{experiment}.yaml"
+        recipe = _recipe(file, run, info)
+        model = _model(file, recipe)
+        tasks = tuple(task for task in SCORED[recipe.task] if task in info.tasks)
+        for seed in run.seeds:
+            yield Cell(run.dataset, experiment, seed, run.split, tasks, recipe, file, model)
+
+
+def _recipe(file: Path, run: RunConfig, info: DatasetInfo) -> Recipe:
+    recipe = shorten(load_recipe(file), run.iterations)
+    if recipe.dataset != run.dataset:
+        raise ConfigError(f"{file}: dataset: expected '{run.dataset}', found '{recipe.dataset}'")
+    if recipe.task not in info.tasks:
+        raise ConfigError(f"{file}: {info.name} has no {recipe.task} truth, only {info.tasks}")
+    for split in (recipe.train_split, run.split):
+        if split not in info.splits:
+            raise ConfigError(f"{file}: {info.name} has no split '{split}', only {[*info.splits]}")
+    return recipe
+
+
+def _model(file: Path, recipe: Recipe) -> ModelInfo:
+    try:
+        model = model_info(recipe.model)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.what}", fix=error.fix) from None
+    if model.task != recipe.task:
+        raise ConfigError(f"{file}: {model.id} is a {model.task} model, the task is {recipe.task}")
+    return model
+
+
+def shorten(recipe: Recipe, iterations: int | None) -> Recipe:
+    """Return the recipe with another length, its warm-up scaled alike; None changes nothing."""
+    if iterations is None or iterations == recipe.iterations:
+        return recipe
+    warmup = recipe.warmup_iterations * iterations // recipe.iterations
+    return recipe.model_copy(update={"iterations": iterations, "warmup_iterations": warmup})
