@@ -96,12 +96,8 @@ class Plan:
         return self.config.datasets.get(name, DatasetConfig())
 
     def records(self) -> list[Path]:
-        """Return every record of the board, relative to the results folder."""
-        return [
-            cell.folder / "evaluation" / cell.split / task / "record.json"
-            for cell in self.cells
-            for task in cell.tasks
-        ]
+        """Return the records of every cell, relative to the results folder."""
+        return [cell.folder / "evaluation" / cell.split / "records.json" for cell in self.cells]
 
     def train_fingerprint(self, cell: Cell) -> str:
         """Digest of the recipe and of all code that decides the weights of a cell."""
@@ -118,13 +114,19 @@ class Plan:
         return f"{inference_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path, *, results: Path | None = None) -> Plan:
     """Read a configuration, its recipes, models and datasets, and check them all.
+
+    Args:
+        path: The configuration, ``config.yaml``.
+        results: Results folder to use instead of the one the configuration names.
 
     Raises:
         ConfigError: Naming the file and the nearest right name.
     """
     config = load_config(path)
+    if results is not None:
+        config = config.model_copy(update={"results": results})
     for name in config.datasets:
         _dataset(name, path)
     cells = tuple(cell for run in config.runs for cell in _cells(run, config, path))

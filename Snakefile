@@ -1,0 +1,33 @@
+# segbench: download -> prepare -> train -> predict -> evaluate -> profile -> collect -> report
+#
+#   snakemake --cores 2 --keep-going                      this machine, config.yaml
+#   snakemake --profile slurm                             a cluster, one job per step
+#   snakemake --cores 2 --configfile workflow/configs/camvid.yaml
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/predict.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/profile.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        R / "report/index.html",
+
+
+# A failed row never costs the board: what is there is shown, the failed cell with its log.
+# The table is left out on purpose, so that the next launch collects again.
+onerror:
+    shell(
+        "{PYTHON} -m segbench collect --config {PLAN.source:q} --results {R:q}"
+        " --out {R:q}/partial/table.json"
+        " && {PYTHON} -m segbench report {R:q}/partial/table.json --out {R:q}/report"
+    )

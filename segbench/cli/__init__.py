@@ -1,0 +1,77 @@
+"""The command line. Each command is one small module; none imports torch before it must.
+
+Exit codes: 0 done, 1 a fault the message explains, 2 a wrong configuration or command line,
+3 another process owns the training state, 75 interrupted with the state saved, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from segbench import __version__
+
+COMMANDS = {
+    "run": "run",
+    "doctor": "doctor",
+    "models": "models",
+    "datasets": "datasets",
+    "score": "score",
+    "download": "data",
+    "prepare": "data",
+    "train": "train",
+    "predict": "predict",
+    "control": "predict",
+    "evaluate": "evaluate",
+    "profile": "profile",
+    "collect": "board",
+    "report": "board",
+}
+"""Command name -> module of this package that defines it."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"segbench.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="segbench")
+def cli() -> None:
+    """Train, score and rank segmentation architectures under named protocols.
+
+    `segbench run` makes the whole board; every other command is one of its steps.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with the code of this module's docstring."""
+    from segbench.errors import SegbenchError
+
+    try:
+        sys.exit(cli.main(prog_name="segbench", standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except SegbenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,99 @@
+"""``segbench evaluate``: predictions against prepared truth, as counts and records."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from segbench.cli import output
+
+if TYPE_CHECKING:
+    from segbench.prepared import PreparedDataset
+    from segbench.types import Task
+
+FILES = {"semantic": "semantic", "instance": "instances.json", "panoptic": "panoptic.json"}
+"""What a prediction folder holds for each task."""
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Prepared dataset.")
+@click.option("--split", default="val", show_default=True)
+@click.option(
+    "--task", "tasks", type=click.Choice(tuple(FILES)), multiple=True,
+    help="Repeatable; default: every task there are predictions and a truth for.",
+)  # fmt: skip
+@click.option(
+    "--predictions", type=click.Path(path_type=Path), required=True,
+    help="Folder written by `segbench predict` or `segbench control`.",
+)  # fmt: skip
+@click.option("--protocol", help="Protocol id; default: the dataset's.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records.")
+def evaluate(
+    data: Path, split: str, tasks: tuple[str, ...], predictions: Path, protocol: str | None,
+    out: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Score a finished prediction folder: counts.npz and record.json of each task.
+
+    records.json is written last of all; without it the scores are unfinished.
+    """
+    from segbench.formats import write_json
+    from segbench.manifest import read_manifest
+    from segbench.prepared import PreparedDataset
+
+    dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
+    chosen = tasks or _present(dataset, predictions)
+    records = [
+        _score(dataset, split, predictions, manifest, cast("Task", task), protocol, out / task)
+        for task in chosen
+    ]
+    write_json(out / "records.json", {"schema": 1, "records": records})
+    if as_json:
+        output.json_out(records)
+
+
+def _present(dataset: PreparedDataset, predictions: Path) -> tuple[str, ...]:
+    from segbench.errors import DataError
+
+    found = tuple(t for t in dataset.tasks if (predictions / FILES[t]).exists())
+    if not found:
+        wanted = ", ".join(FILES[task] for task in dataset.tasks)
+        raise DataError(f"{predictions}: found none of {wanted}")
+    return found
+
+
+def _score(
+    dataset: PreparedDataset,
+    split: str,
+    predictions: Path,
+    manifest: dict[str, Any],
+    task: Task,
+    protocol: str | None,
+    out: Path,
+) -> dict[str, Any]:
+    from segbench.evaluation.folder import evaluate as score
+    from segbench.formats import write_json
+    from segbench.results import build_record
+
+    begin = time.monotonic()
+    protocol_id = protocol or dataset.protocol(task)
+    result = score(
+        dataset, split, predictions,
+        task=task, protocol_id=protocol_id, counts_path=out / "counts.npz",
+    )  # fmt: skip
+    record = build_record(
+        manifest,
+        task=task,
+        protocol=protocol_id,
+        scores=result.scores,
+        per_class=result.per_class,
+        num_images=result.num_images,
+        seconds=time.monotonic() - begin,
+    )
+    write_json(out / "record.json", record)
+    shown = [f"{k} {100 * v:.1f}" for k, v in result.scores.items() if v is not None]
+    click.echo(f"{task} ({protocol_id}): {'  '.join(shown[:8])}", err=True)
+    return record

@@ -1,0 +1,101 @@
+"""``segbench profile``: parameters, multiply-adds, latency and memory of one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from segbench.cli import output
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse ``HxW``."""
+    height, separator, width = text.lower().partition("x")
+    if not separator or not height.isdigit() or not width.isdigit() or not int(height) * int(width):
+        raise click.BadParameter(f"'{text}' is not HEIGHTxWIDTH, as in 512x1024")
+    return int(height), int(width)
+
+
+def parse_classes(text: str) -> tuple[int, ...]:
+    """Parse ``21`` or ``80+53`` (things + stuff)."""
+    parts = text.split("+")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"'{text}' is neither a number nor THINGS+STUFF, as in 80+53")
+    return tuple(int(part) for part in parts)
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--num-classes", default=None,
+    help="Output channels; things + 1 for instance models; THINGS+STUFF for panoptic ones.",
+)  # fmt: skip
+@click.option("--input-size", help="HEIGHTxWIDTH.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Model option.")
+@click.option("--full", is_flag=True, help="Also measure latency and peak memory.")
+@click.option("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one.")
+@click.option("--data", type=click.Path(path_type=Path), help="Take the classes from here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def profile(
+    model: str, num_classes: str | None, input_size: str | None, options: tuple[str, ...],
+    full: bool, device: str | None, data: Path | None, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Profile MODEL: a registered id, or an experiment file (with its options and size)."""
+    from segbench.errors import ConfigError
+    from segbench.formats import write_json
+
+    model_id, settings, size, threads = _target(model, options, input_size)
+    classes = _classes(model_id, num_classes, data)
+    from segbench.profiling import profile_model
+
+    try:
+        result = profile_model(
+            model_id, classes, input_size=size, options=settings,
+            full=full, device=device, threads=threads,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"model '{model_id}' at {size[0]}x{size[1]}: {error}") from error
+    if out is not None:
+        write_json(out, result)
+    if as_json:
+        output.json_out(result)
+    else:
+        output.facts({"model": model_id, **result})
+
+
+def _target(
+    model: str, options: tuple[str, ...], input_size: str | None
+) -> tuple[str, dict[str, Any], tuple[int, int], int | None]:
+    from segbench.cli.data import _parse
+    from segbench.config import load_recipe
+    from segbench.registry import model_info
+
+    settings, size, threads = _parse(options), (512, 512), None
+    if model.endswith((".yaml", ".yml")):
+        recipe = load_recipe(Path(model))
+        model, size, threads = recipe.model, recipe.profile_size, recipe.threads
+        settings = {**recipe.model_options, **settings}
+    model_info(model)
+    return model, settings, parse_size(input_size) if input_size else size, threads
+
+
+def _classes(model_id: str, text: str | None, data: Path | None) -> tuple[int, ...]:
+    from segbench.errors import ConfigError
+    from segbench.prepared import PreparedDataset
+    from segbench.registry import model_info
+
+    task = model_info(model_id).task
+    if text is None and data is not None:
+        table = PreparedDataset.open(data).table
+        things, stuff = len(table.thing_train_ids), len(table.stuff_train_ids)
+        return {"semantic": (len(table),), "instance": (things + 1,)}.get(task, (things, stuff))
+    if text is None:
+        raise ConfigError("--num-classes is missing", fix="as in --num-classes 21, or 80+53")
+    classes = parse_classes(text)
+    if len(classes) != (2 if task == "panoptic" else 1):
+        wanted = "THINGS+STUFF, as in 80+53" if task == "panoptic" else "one number, as in 21"
+        raise ConfigError(f"--num-classes of the {task} model '{model_id}' is {wanted}: '{text}'")
+    return classes

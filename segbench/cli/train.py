@@ -1,0 +1,38 @@
+"""``segbench train``: one experiment file, one seed, one set of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Prepared dataset.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option(
+    "--state", type=click.Path(path_type=Path), required=True,
+    help="Folder of checkpoints; a rerun resumes from it.",
+)  # fmt: skip
+@click.option("--iterations", type=click.IntRange(min=1), help="Override the recipe's length.")
+@click.option("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one.")
+@click.option("--code", default="", help="Code fingerprint to record.")
+def train(
+    experiment: Path, data: Path, seed: int, out: Path, state: Path,
+    iterations: int | None, device: str | None, code: str,
+) -> None:  # fmt: skip
+    """Train EXPERIMENT (a YAML file); the same command resumes after any kill."""
+    from segbench.config import load_recipe, recipe_digest
+    from segbench.plan import shorten
+    from segbench.prepared import PreparedDataset
+    from segbench.registry import model_info
+
+    recipe = shorten(load_recipe(experiment), iterations)
+    model_info(recipe.model)
+    dataset = PreparedDataset.open(data)
+    from segbench.training import train as run
+
+    folder = state / recipe_digest(recipe)
+    run(recipe, dataset, seed=seed, out=out, state=folder, device=device, code=code)

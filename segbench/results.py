@@ -1,0 +1,161 @@
+"""Records and the tidy table: what the board reads, and nothing else.
+
+A record is one JSON per (dataset, experiment, seed, task, protocol). The table gathers the
+records, profiles and failures of a plan; a cell without a record is shown as failed (its
+log is there) or not run, never as a zero or a blank.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segbench import provenance
+from segbench.formats import read_json, write_json, write_text
+from segbench.plan import Cell, Plan
+from segbench.prepared import PreparedDataset
+from segbench.registry import model_infos
+from segbench.types import Task
+
+SCHEMA = 1
+LOG_TAIL = 12
+"""Lines of a failed job's log that are searched for the reason."""
+
+
+def build_record(
+    manifest: dict[str, Any],
+    *,
+    task: Task,
+    protocol: str,
+    scores: dict[str, float | None],
+    per_class: list[dict[str, Any]],
+    num_images: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the record of one scored prediction folder (form: docs/architecture.md)."""
+    commit, dirty = provenance.git_commit()
+    facts = ("dataset", "experiment", "kind", "model", "display_name", "seed", "split")
+    return {
+        "schema": SCHEMA,
+        **{key: manifest.get(key) for key in facts},
+        "task": task,
+        "protocol": protocol,
+        "num_images": num_images,
+        "scores": scores,
+        "per_class": per_class,
+        "counts": "counts.npz",
+        "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},
+        "provenance": {
+            "segbench": provenance.__version__,
+            "commit": commit,
+            "dirty": dirty,
+            "versions": provenance.versions(),
+            "hardware": manifest.get("hardware", provenance.hardware()),
+            "device": manifest.get("device", "cpu"),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "wall_time_s": {**manifest.get("wall_time_s", {}), "evaluate": round(seconds, 2)},
+        },
+    }
+
+
+def collect(plan: Plan) -> dict[str, Any]:
+    """Gather every cell of a plan into the table the report reads."""
+    root = plan.results
+    return {
+        "schema": SCHEMA,
+        "title": plan.config.report.title,
+        "gallery_images": plan.config.report.gallery_images,
+        "datasets": {name: _dataset(root / "data" / name) for name in plan.datasets},
+        "models": {
+            cell.model.id: model_infos()[cell.model.id].as_dict()
+            for cell in plan.cells
+            if cell.model
+        },
+        "cells": [_cell(root, cell, task) for cell in plan.cells for task in cell.tasks],
+    }
+
+
+def write_table(plan: Plan, out: Path) -> dict[str, Any]:
+    """Write ``out`` (JSON) and the same rows as CSV beside it; return the table."""
+    table = collect(plan)
+    write_json(out, {**table, "results": str(plan.results)})
+    write_text(out.with_suffix(".csv"), tidy(table).to_csv(index=False))
+    return table
+
+
+def tidy(table: dict[str, Any]) -> pd.DataFrame:
+    """Return one row a cell and task, one column a score: what people load elsewhere."""
+    keys = ("dataset", "experiment", "display_name", "kind", "seed", "task", "split", "status")
+    rows = []
+    for cell in table["cells"]:
+        row = {key: cell[key] for key in keys}
+        record, profile = cell["record"] or {}, cell["profile"] or {}
+        row["protocol"] = record.get("protocol")
+        row |= {key: profile.get(key) for key in ("params", "gmacs", "latency_ms")}
+        rows.append(row | record.get("scores", {}))
+    return pd.DataFrame(rows)
+
+
+def _dataset(root: Path) -> dict[str, Any] | None:
+    if not (root / "dataset.json").exists():
+        return None
+    return PreparedDataset.open(root).description
+
+
+def _cell(root: Path, cell: Cell, task: Task) -> dict[str, Any]:
+    records = _json(root / cell.folder / "evaluation" / cell.split / "records.json")
+    record = next((r for r in records["records"] if r["task"] == task), None) if records else None
+    logs = [log.relative_to(root).as_posix() for log in cell_logs(root, cell)]
+    status, reason = ("ok", "") if record else _why_not(root, logs)
+    return {
+        "dataset": cell.dataset,
+        "experiment": cell.experiment,
+        "seed": cell.seed,
+        "task": task,
+        "split": cell.split,
+        "kind": "control" if cell.is_control else "trained",
+        "model": cell.model.id if cell.model else None,
+        "display_name": cell.display_name,
+        "status": status,
+        "reason": reason,
+        "run_folder": cell.folder.as_posix(),
+        "logs": logs,
+        "record": record,
+        "profile": _json(root / cell.folder / "profile.json"),
+    }
+
+
+def cell_logs(root: Path, cell: Cell) -> list[Path]:
+    """Return the logs of a cell that exist, in the order its stages run."""
+    name = f"{cell.folder.as_posix()}.log"
+    split = cell.split
+    stages = ("train", f"control/{split}", f"predict/{split}", f"evaluate/{split}", "profile")
+    paths = [root / "logs" / stage / name for stage in stages]
+    return [path for path in paths if path.exists()]
+
+
+def _json(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _why_not(root: Path, logs: list[str]) -> tuple[str, str]:
+    """Return the status of a cell without a record, and the reason in one line."""
+    for name in reversed(logs):
+        lines = (root / name).read_text(encoding="utf-8", errors="replace").split("\n")
+        errors = [line for line in lines[-400:] if line.startswith("error: ")]
+        if errors:
+            return "failed", errors[-1].removeprefix("error: ")
+    if not logs:
+        return "not_run", "no job of this row has started yet"
+    tail = (root / logs[-1]).read_text(encoding="utf-8", errors="replace").strip().split("\n")
+    last = next((line for line in reversed(tail[-LOG_TAIL:]) if line.strip()), "")
+    return "failed", f"the job ended without a result; last line of its log: {last}"
+
+
+def dumps(value: Any) -> str:
+    """Return JSON text for ``--json`` output."""
+    return json.dumps(value, indent=1, default=str)

@@ -1,0 +1,27 @@
+# One job scores a run for all its tasks; records.json is written last.
+rule evaluate:
+    input:
+        data=R / "data/{dataset}/dataset.json",
+        predictions=R
+        / "{dataset}/{experiment}/seed{seed}/predictions/{split}/manifest.json",
+    output:
+        R / "{dataset}/{experiment}/seed{seed}/evaluation/{split}/records.json",
+    log:
+        R / "logs/evaluate/{split}/{dataset}/{experiment}/seed{seed}.log",
+    priority: 70
+    conda:
+        "../../envs/score.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=120,
+    params:
+        data=lambda wildcards, input: str(Path(input.data).parent),
+        predictions=lambda wildcards, input: str(Path(input.predictions).parent),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        tasks=lambda wildcards: [f"--task={task}" for task in cell_of(wildcards).tasks],
+        fingerprint=FINGERPRINT["evaluate"],
+    shell:
+        "{PYTHON} -m segbench evaluate --data {params.data:q} --split {wildcards.split}"
+        " {params.tasks} --predictions {params.predictions:q} --out {params.folder:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,56 @@
+rule predict:
+    input:
+        data=R / "data/{dataset}/dataset.json",
+        # small and content-checked; it carries the digest of the weights
+        recipe=R / "{dataset}/{experiment}/seed{seed}/recipe.json",
+        weights=ancient(R / "{dataset}/{experiment}/seed{seed}/weights.safetensors"),
+    output:
+        R / "{dataset}/{experiment}/seed{seed}/predictions/{split}/manifest.json",
+    log:
+        R / "logs/predict/{split}/{dataset}/{experiment}/seed{seed}.log",
+    wildcard_constraints:
+        experiment=one_of(EXPERIMENTS),
+    priority: 60
+    conda:
+        "../../envs/segbench.yaml"
+    threads: lambda wildcards: cell_of(wildcards).recipe.threads
+    resources:
+        gpu=lambda wildcards: min(1, cell_of(wildcards).recipe.gpus),
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=240,
+    params:
+        experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),
+        data=lambda wildcards, input: str(Path(input.data).parent),
+        run=lambda wildcards, input: str(Path(input.recipe).parent),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
+    shell:
+        "{PYTHON} -m segbench predict {params.experiment:q} --run {params.run:q}"
+        " --data {params.data:q} --split {wildcards.split} --out {params.folder:q}"
+        " > {log:q} 2>&1"
+
+
+# Rows that need no training and must land where theory says.
+rule control:
+    input:
+        data=R / "data/{dataset}/dataset.json",
+    output:
+        R / "{dataset}/{experiment}/seed{seed}/predictions/{split}/manifest.json",
+    log:
+        R / "logs/control/{split}/{dataset}/{experiment}/seed{seed}.log",
+    wildcard_constraints:
+        experiment=one_of(CONTROLS),
+    priority: 60
+    conda:
+        "../../envs/score.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        data=lambda wildcards, input: str(Path(input.data).parent),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
+    shell:
+        "{PYTHON} -m segbench control {wildcards.experiment} --data {params.data:q}"
+        " --split {wildcards.split} --out {params.folder:q} > {log:q} 2>&1"

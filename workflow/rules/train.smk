@@ -1,0 +1,49 @@
+def train_command(wildcards) -> str:
+    """Return how the trainer is started: torchrun when a recipe asks for several GPUs."""
+    gpus = cell_of(wildcards).recipe.gpus
+    if gpus > 1:
+        return f"{PYTHON} -m torch.distributed.run --standalone --nproc-per-node {gpus} -m segbench"
+    return f"{PYTHON} -m segbench"
+
+
+def train_length(wildcards) -> str:
+    """Return the --iterations option; the plan has already applied a run's override."""
+    return f"--iterations {cell_of(wildcards).recipe.iterations}"
+
+
+# The state folder is no output: Snakemake deletes the outputs of a failed job, and a killed
+# training must resume. Retries live in profiles only (a rule's own are repeated inside a job).
+rule train:
+    input:
+        data=R / "data/{dataset}/dataset.json",
+    output:
+        weights=R / "{dataset}/{experiment}/seed{seed}/weights.safetensors",
+        recipe=R / "{dataset}/{experiment}/seed{seed}/recipe.json",
+        train_log=R / "{dataset}/{experiment}/seed{seed}/train_log.jsonl",
+    log:
+        R / "logs/train/{dataset}/{experiment}/seed{seed}.log",
+    wildcard_constraints:
+        experiment=one_of(EXPERIMENTS),
+    priority: 50
+    conda:
+        "../../envs/segbench.yaml"
+    threads: lambda wildcards: cell_of(wildcards).recipe.threads
+    resources:
+        gpu=lambda wildcards: cell_of(wildcards).recipe.gpus,
+        mem_mb=lambda wildcards, attempt: (
+            16000 if cell_of(wildcards).recipe.gpus else 4000
+        )
+        * attempt,
+        runtime=lambda wildcards: 24 * 60 if cell_of(wildcards).recipe.gpus else 120,
+    params:
+        command=train_command,
+        experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),
+        length=train_length,
+        folder=lambda wildcards, output: str(Path(output.weights).parent),
+        data=lambda wildcards, input: str(Path(input.data).parent),
+        state=lambda wildcards: str(R / "state" / cell_of(wildcards).folder),
+        fingerprint=lambda wildcards: PLAN.train_fingerprint(cell_of(wildcards)),
+    shell:
+        "{params.command} train {params.experiment:q} {params.length} --data {params.data:q}"
+        " --seed {wildcards.seed} --out {params.folder:q} --state {params.state:q}"
+        " --code {params.fingerprint} > {log:q} 2>&1"
