@@ -1,0 +1,11 @@
+"""Scores from prediction files: counts per image first, ratios last, each under a named protocol.
+
+    protocol          what a score means, as data
+    semantic          confusion counts -> mIoU, Dice, accuracies
+    panoptic          matched segments -> PQ, SQ, RQ; ``panoptic_files`` reads COCO panoptic files
+    instance          COCO matches -> the 12 numbers; ``coco_files`` checks the files first
+    counts            one ``counts.npz`` with the counts of every image
+    folder            a whole prediction folder against a prepared dataset
+
+Nothing here imports torch.
+"""

@@ -1,0 +1,275 @@
+"""Semantic segmentation: an exact confusion table per image, ratios only at the end.
+
+C classes have train ids 0 .. C-1. A confusion matrix has C+1 rows (truth) and C+1 columns
+(prediction); the last row is void truth (255), the last column predictions that are no
+class of the table (255 or any id from C up).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from segbench.errors import ConfigError, DataError
+from segbench.evaluation._runs import run_lengths
+from segbench.evaluation.protocol import Protocol, get_protocol
+from segbench.types import IGNORE_INDEX, FloatArray, IntArray
+
+ImageId = int | str
+_IDS = 256
+"""Ids a uint8 label map can hold; the first counting table is this wide."""
+
+
+@dataclass(frozen=True, eq=False)
+class SemanticCounts:
+    """Non-zero confusion cells of each image.
+
+    ``entries`` int64 [n, 4]: position in ``image_ids``, truth row, prediction column, pixels.
+    """
+
+    num_classes: int
+    image_ids: tuple[ImageId, ...]
+    entries: IntArray
+
+    @cached_property
+    def confusion(self) -> IntArray:
+        """Return the pooled int64 [C+1, C+1] matrix, rows truth, columns prediction."""
+        size = self.num_classes + 1
+        matrix = np.zeros((size, size), dtype=np.int64)
+        np.add.at(matrix, (self.entries[:, 1], self.entries[:, 2]), self.entries[:, 3])
+        return matrix
+
+    def __add__(self, other: SemanticCounts) -> SemanticCounts:
+        return merge([self, other])
+
+    def subset(self, image_ids: Iterable[ImageId]) -> SemanticCounts:
+        """Return the counts of some images, in the order they have here."""
+        wanted = set(image_ids)
+        kept = [i for i, image_id in enumerate(self.image_ids) if image_id in wanted]
+        position = np.full(len(self.image_ids), -1, dtype=np.int64)
+        position[kept] = np.arange(len(kept))
+        entries = self.entries[position[self.entries[:, 0]] >= 0].copy()
+        entries[:, 0] = position[entries[:, 0]]
+        return SemanticCounts(self.num_classes, tuple(self.image_ids[i] for i in kept), entries)
+
+    def images(self) -> list[SemanticCounts]:
+        """Return the counts of each image on its own."""
+        order = np.argsort(self.entries[:, 0], kind="stable")
+        bounds = np.searchsorted(self.entries[order, 0], np.arange(len(self.image_ids) + 1))
+        return [
+            SemanticCounts(self.num_classes, (image_id,), _at_zero(self.entries[order[a:b]]))
+            for image_id, a, b in zip(self.image_ids, bounds[:-1], bounds[1:], strict=True)
+        ]
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Return plain arrays for storage."""
+        return {
+            "num_classes": np.int64(self.num_classes),
+            "image_ids": np.array(self.image_ids),
+            "entries": self.entries,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> SemanticCounts:
+        """Return the counts that ``to_arrays`` took apart."""
+        return cls(
+            int(arrays["num_classes"]), tuple(arrays["image_ids"].tolist()), arrays["entries"]
+        )
+
+
+def _at_zero(entries: IntArray) -> IntArray:
+    entries = entries.copy()
+    entries[:, 0] = 0
+    return entries
+
+
+def merge(parts: Sequence[SemanticCounts]) -> SemanticCounts:
+    """Join the counts of several images or shards of one label set."""
+    if len({part.num_classes for part in parts}) != 1:
+        found = sorted({part.num_classes for part in parts})
+        raise DataError(f"counts to be added need one number of classes, found {found}")
+    image_ids: list[ImageId] = []
+    entries = []
+    for part in parts:
+        shifted = part.entries.copy()
+        shifted[:, 0] += len(image_ids)
+        image_ids.extend(part.image_ids)
+        entries.append(shifted)
+    return SemanticCounts(parts[0].num_classes, tuple(image_ids), np.concatenate(entries))
+
+
+def count(
+    truth: IntArray, prediction: IntArray, *, num_classes: int, image_id: ImageId = 0
+) -> SemanticCounts:
+    """Count one image.
+
+    Args:
+        truth: Train ids [H, W], 0 .. C-1 or 255 for void.
+        prediction: Train ids [H, W]; ids from C up are "no class".
+        num_classes: C, from 1 to 255.
+        image_id: How the image is called in the stored counts.
+
+    Raises:
+        DataError: The sizes differ, or the truth holds an id that is no class and not 255.
+    """
+    if not 1 <= num_classes <= IGNORE_INDEX:
+        raise ConfigError(f"num_classes must be 1 to {IGNORE_INDEX}, found {num_classes}")
+    if truth.shape != prediction.shape or truth.ndim != 2:
+        raise DataError(
+            f"image {image_id}: expected a prediction of the truth's size {_size(truth)}, "
+            f"found {_size(prediction)}",
+            fix="write predictions at the original size of each image",
+        )
+    _refuse_unknown_truth(truth, num_classes, image_id)
+    matrix = _fold(_count_ids(_as_uint8(truth), _as_uint8(prediction)), num_classes)
+    rows, columns = np.nonzero(matrix)
+    cells = [np.zeros_like(rows), rows, columns, matrix[rows, columns]]
+    return SemanticCounts(num_classes, (image_id,), np.stack(cells, axis=1).astype(np.int64))
+
+
+def _size(array: IntArray) -> str:
+    return "x".join(str(n) for n in array.shape) + " (height x width)"
+
+
+def _as_uint8(ids: IntArray) -> IntArray:
+    """Return ids as uint8; ids that do not fit (negative or above 254) become 255."""
+    if ids.dtype == np.uint8:
+        return ids
+    return np.where((ids < 0) | (ids > IGNORE_INDEX), IGNORE_INDEX, ids).astype(np.uint8)
+
+
+def _count_ids(truth: IntArray, prediction: IntArray) -> IntArray:
+    key = truth.astype(np.uint16) << 8 | prediction
+    values, lengths = run_lengths(key)
+    # Weights are float64: exact, because no image has 2^53 pixels.
+    sums = np.bincount(values, weights=lengths, minlength=_IDS * _IDS)
+    return sums.astype(np.int64).reshape(_IDS, _IDS)
+
+
+def _refuse_unknown_truth(truth: IntArray, num_classes: int, image_id: ImageId) -> None:
+    unknown = (truth != IGNORE_INDEX) & ((truth < 0) | (truth >= num_classes))
+    if unknown.any():
+        raise DataError(
+            f"truth of image {image_id}: expected train ids 0 to {num_classes - 1} or "
+            f"{IGNORE_INDEX}, found {np.unique(truth[unknown])[:3].tolist()}",
+            fix="prepare the dataset again, or score with its own number of classes",
+        )
+
+
+def _fold(table: IntArray, num_classes: int) -> IntArray:
+    """Gather all rows and columns that are no class into the last ones."""
+    cut = np.arange(num_classes + 1)
+    folded: IntArray = np.add.reduceat(np.add.reduceat(table, cut, axis=0), cut, axis=1)
+    return folded
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Pixels [C] of each class under a protocol's void rules."""
+
+    hits: IntArray
+    truth: IntArray
+    predicted: IntArray
+
+    @property
+    def union(self) -> IntArray:
+        total: IntArray = self.truth + self.predicted - self.hits
+        return total
+
+
+def _totals(confusion: IntArray, protocol: Protocol) -> _Totals:
+    labelled = confusion[:-1, :-1]
+    truth = labelled.sum(axis=1)
+    predicted = labelled.sum(axis=0)
+    if protocol.void_prediction == "miss":
+        truth = truth + confusion[:-1, -1]
+    if protocol.void_truth == "false_positive":
+        predicted = predicted + confusion[-1, :-1]
+    return _Totals(np.diagonal(labelled), truth, predicted)
+
+
+def _ratio(numerator: IntArray, denominator: IntArray) -> FloatArray:
+    """Return the quotients; NaN where the denominator is 0."""
+    out = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator > 0)
+    return out
+
+
+def _overlap(numerator: IntArray, denominator: IntArray, totals: _Totals, rule: str) -> FloatArray:
+    """Return IoU or Dice per class with the absent-class rule applied."""
+    values = _ratio(numerator, denominator)
+    if rule == "truth_only":
+        values[totals.truth == 0] = np.nan
+    elif rule in ("zero", "one"):
+        values[denominator == 0] = float(rule == "one")
+    return values
+
+
+def _optional(values: FloatArray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def scores(counts: SemanticCounts, protocol: Protocol) -> dict[str, Any]:
+    """Turn counts into scores.
+
+    Returns:
+        ``miou``, ``mean_dice``, ``pixel_accuracy``, ``mean_accuracy``, ``fwiou``: fractions,
+        None without a value; ``per_class``: a dict a class with ``iou``, ``dice``,
+        ``accuracy`` and ``pixels`` (labelled pixels of the truth).
+
+    Raises:
+        ConfigError: The protocol is for another task or number of classes.
+    """
+    _check(counts, protocol)
+    totals = _totals(counts.confusion, protocol)
+    absent = protocol.absent_class
+    iou = _optional(_overlap(totals.hits, totals.union, totals, absent))
+    dice = _optional(_overlap(2 * totals.hits, totals.truth + totals.predicted, totals, absent))
+    accuracy = _optional(_ratio(totals.hits, totals.truth))
+    labelled = int(totals.truth.sum())
+    weighted = [n * (v or 0.0) for n, v in zip(totals.truth.tolist(), iou, strict=True)]
+    return {
+        "miou": _mean(iou),
+        "mean_dice": _mean(dice),
+        "pixel_accuracy": int(totals.hits.sum()) / labelled if labelled else None,
+        "mean_accuracy": _mean(accuracy),
+        "fwiou": math.fsum(weighted) / labelled if labelled else None,
+        "per_class": [
+            {"iou": i, "dice": d, "accuracy": a, "pixels": n}
+            for i, d, a, n in zip(iou, dice, accuracy, totals.truth.tolist(), strict=True)
+        ],
+    }
+
+
+def _check(counts: SemanticCounts, protocol: Protocol) -> None:
+    if protocol.task != "semantic":
+        raise ConfigError(f"protocol '{protocol.id}' scores {protocol.task}, not semantic")
+    if protocol.num_classes not in (None, counts.num_classes):
+        raise ConfigError(
+            f"protocol '{protocol.id}' has {protocol.num_classes} classes, "
+            f"the counts have {counts.num_classes}",
+            fix="choose the protocol of this label set, or semantic-pooled",
+        )
+
+
+def image_scores(counts: SemanticCounts) -> dict[ImageId, dict[str, float | None]]:
+    """Return ``miou`` and ``pixel_accuracy`` of each image; None where nothing is labelled.
+
+    The mean is over the classes that the image's truth or prediction shows.
+    """
+    protocol = get_protocol("semantic-pooled")
+    result: dict[ImageId, dict[str, float | None]] = {}
+    for image in counts.images():
+        values = scores(image, protocol)
+        result[image.image_ids[0]] = {key: values[key] for key in ("miou", "pixel_accuracy")}
+    return result
