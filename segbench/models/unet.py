@@ -1,0 +1,171 @@
+"""U-Net.
+
+Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation", MICCAI 2015 (arXiv 1505.04597). ``unet_original`` is the paper's network: valid
+convolutions without normalisation, so that 572 pixels give 388, and mirrored borders. ``unet``
+is the form most people run: padded convolutions with batch normalisation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.residual_trunk import ResidualTrunk
+from segbench.models._semantic import SemanticModel
+from segbench.registry import register_model
+
+WIDTHS = (64, 128, 256, 512, 1024)
+TILE_MARGIN = 92
+"""Pixels the valid network loses on each side: (572 - 388) / 2."""
+TILE_STEP = 16
+"""Valid input sizes are 12 + 16 k, so that each pooling meets an even size."""
+DROPOUT = 0.5
+
+
+class UNet(SemanticModel):
+    """Contracting and expanding path joined by copies of the features.
+
+    Args:
+        num_classes: Output channels.
+        in_channels: Channels of the images.
+        padded: Padded convolutions with BatchNorm, or the paper's valid ones.
+    """
+
+    def __init__(self, num_classes: int, *, in_channels: int = 3, padded: bool = True) -> None:
+        super().__init__(num_classes)
+        self.padded = padded
+        self.down = nn.ModuleList()
+        for below, width in zip((in_channels, *WIDTHS[:-1]), WIDTHS, strict=True):
+            self.down.append(_two_convolutions(below, width, padded=padded))
+        self.dropout: nn.Module = nn.Identity() if padded else nn.Dropout(DROPOUT)
+        self.up = nn.ModuleList()
+        self.merge = nn.ModuleList()
+        for width in reversed(WIDTHS[:-1]):
+            self.up.append(nn.ConvTranspose2d(2 * width, width, 2, stride=2))
+            self.merge.append(_two_convolutions(2 * width, width, padded=padded))
+        self.classifier = nn.Conv2d(WIDTHS[0], num_classes, 1)
+        if not padded:
+            self.apply(_he_initialisation)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return logits [N, C, H, W] at the size of the images."""
+        if self.padded:
+            return {"logits": self.score(images)}
+        height, width = images.shape[-2:]
+        return {"logits": self.score(_mirror(images))[..., :height, :width]}
+
+    def score(self, images: Tensor) -> Tensor:
+        """Return the logits of the bare network: 92 pixels fewer a side when not padded."""
+        features, skips = images, []
+        for index, block in enumerate(self.down):
+            features = block(features if index == 0 else functional.max_pool2d(features, 2))
+            skips.append(features)
+        features = self.dropout(features)
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1]), strict=True):
+            features = up(features)
+            features = merge(torch.cat(_aligned(skip, features, padded=self.padded), dim=1))
+        logits: Tensor = self.classifier(features)
+        return logits
+
+
+class TinyUNet(SemanticModel):
+    """A U-Net whose contracting path is a small residual trunk of strides 2 to 16."""
+
+    def __init__(self, num_classes: int, *, width: int = 48) -> None:
+        super().__init__(num_classes)
+        self.trunk = ResidualTrunk(width)
+        channels = list(self.trunk.channels.values())
+        self.up = nn.ModuleList()
+        self.merge = nn.ModuleList()
+        for fine, coarse in zip(channels[-2::-1], channels[:0:-1], strict=True):
+            self.up.append(nn.ConvTranspose2d(coarse, fine, 2, stride=2))
+            self.merge.append(ConvNormAct(2 * fine, fine))
+        self.classifier = nn.Conv2d(channels[0], num_classes, 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return logits [N, C, H, W] at the size of the images."""
+        *skips, features = self.trunk(images).values()
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
+            features = merge(torch.cat(_aligned(skip, up(features), padded=True), dim=1))
+        return {"logits": resize(self.classifier(features), (images.shape[-2], images.shape[-1]))}
+
+
+def _two_convolutions(in_channels: int, out_channels: int, *, padded: bool) -> nn.Sequential:
+    if padded:
+        return nn.Sequential(
+            ConvNormAct(in_channels, out_channels), ConvNormAct(out_channels, out_channels)
+        )
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(out_channels, out_channels, 3),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _aligned(skip: Tensor, features: Tensor, *, padded: bool) -> tuple[Tensor, Tensor]:
+    """Bring both to one size: pad ``features`` with zeros, or crop the centre of ``skip``."""
+    rows = skip.shape[-2] - features.shape[-2]
+    columns = skip.shape[-1] - features.shape[-1]
+    margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    if padded:
+        return skip, functional.pad(features, margins)
+    return functional.pad(skip, tuple(-margin for margin in margins)), features
+
+
+def _mirror(images: Tensor) -> Tensor:
+    """Reflect the borders so that the valid network's output covers the images."""
+    for axis in (-2, -1):
+        size = images.shape[axis]
+        needed = -(-(size + 2 * TILE_MARGIN - 12) // TILE_STEP) * TILE_STEP + 12
+        position = torch.arange(needed, device=images.device) - TILE_MARGIN
+        period = max(2 * (size - 1), 1)
+        position = position.remainder(period)
+        images = images.index_select(axis, torch.minimum(position, (period - position).abs()))
+    return images
+
+
+def _he_initialisation(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+@register_model(
+    "unet",
+    task="semantic",
+    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
+    year=2015,
+    display_name="U-Net (padded, BN)",
+)
+def unet(num_classes: int, *, in_channels: int = 3) -> UNet:
+    """Return the padded U-Net with BatchNorm: 31,038,933 parameters at 21 classes."""
+    return UNet(num_classes, in_channels=in_channels)
+
+
+@register_model(
+    "unet_original",
+    task="semantic",
+    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
+    year=2015,
+    display_name="U-Net (original)",
+)
+def unet_original(num_classes: int, *, in_channels: int = 3) -> UNet:
+    """Return the paper's U-Net: 31,030,658 parameters for 1 channel and 2 classes."""
+    return UNet(num_classes, in_channels=in_channels, padded=False)
+
+
+@register_model(
+    "unet_tiny",
+    task="semantic",
+    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
+    year=2015,
+    display_name="U-Net (tiny)",
+    backbone="residual_trunk",
+    size="tiny",
+)
+def unet_tiny(num_classes: int, *, width: int = 48) -> TinyUNet:
+    """Return a small U-Net for a CPU."""
+    return TinyUNet(num_classes, width=width)
