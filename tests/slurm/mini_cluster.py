@@ -18,15 +18,15 @@ import os
 import secrets
 import shutil
 import signal
-import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+
+from cluster_files import make_devices, write_configuration, write_srun
 
 PACKAGES = {
     "slurmctld": "slurm-wlm",
@@ -35,48 +35,6 @@ PACKAGES = {
     "srun": "slurm-wlm",
     "munged": "munge",
 }
-NULL_DEVICE = os.makedev(1, 3)
-
-SLURM_CONF = """\
-ClusterName=segbench
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller_port}
-SlurmUser={user}
-SlurmdUser={user}
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd-%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-MpiDefault=none
-SwitchType=switch/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-SchedulerParameters=batch_sched_delay=0,sched_interval=2
-GresTypes=gpu
-JobRequeue=1
-ReturnToService=2
-MinJobAge=3600
-KillWait=5
-SlurmctldTimeout=30
-SlurmdTimeout={node_timeout}
-SlurmdParameters=config_overrides
-{nodes}
-PartitionName=main Nodes={names} Default=YES MaxTime=UNLIMITED DefMemPerCPU=200 State=UP
-"""
-NODE_LINE = (
-    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-    "CPUs={cpus} RealMemory={memory_mb} Gres=gpu:{gpus} State=UNKNOWN"
-)
 
 
 def missing_packages() -> list[str]:
@@ -84,14 +42,13 @@ def missing_packages() -> list[str]:
     return sorted({package for program, package in PACKAGES.items() if not _program(program)})
 
 
-def wait_until(condition: object, seconds: float, what: str, step: float = 0.2) -> None:
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Call ``condition`` until it returns something true; ``TimeoutError`` after ``seconds``."""
-    assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:g} s for {what}")
-        time.sleep(step)
+        time.sleep(0.2)
 
 
 @dataclass
@@ -99,7 +56,8 @@ class MiniCluster:
     """One running cluster; a context manager.
 
     The nodes are called n0, n1, ... and may claim more CPUs and memory than the machine has.
-    ``node_timeout`` is the number of seconds after which a silent node counts as down.
+    After ``node_timeout`` seconds a silent node counts as down, after ``min_job_age`` seconds
+    a finished job is forgotten.
     """
 
     folder: Path
@@ -108,6 +66,7 @@ class MiniCluster:
     cpus: int = 16
     memory_mb: int = 64000
     node_timeout: int = 20
+    min_job_age: int = 3600
     has_devices: bool = field(default=False, init=False)
     """False where this user may not make devices: jobs then get no CUDA_VISIBLE_DEVICES."""
 
@@ -119,12 +78,7 @@ class MiniCluster:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -146,8 +100,17 @@ class MiniCluster:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         (self.folder / "state").mkdir()
-        self._write_configuration()
-        self._write_srun_shim()
+        write_configuration(
+            self.folder,
+            self.names,
+            gpus=self.gpus,
+            cpus=self.cpus,
+            memory_mb=self.memory_mb,
+            node_timeout=self.node_timeout,
+            min_job_age=self.min_job_age,
+        )
+        self.has_devices = make_devices(self.folder, self.gpus)
+        write_srun(self.folder / "bin", self.config, _program("srun"))
         self._start_munge()
         self._daemon("slurmctld", "-c", "-f", str(self.config))
         for name in self.names:
@@ -204,55 +167,6 @@ class MiniCluster:
                     found.append(int(entry.name))
         return found
 
-    def _write_configuration(self) -> None:
-        host = socket.gethostname().split(".")[0]
-        controller_port, *ports = _free_ports(self.nodes + 1)
-        lines = [
-            NODE_LINE.format(
-                name=name,
-                host=host,
-                port=port,
-                cpus=self.cpus,
-                memory_mb=self.memory_mb,
-                gpus=self.gpus,
-            )
-            for name, port in zip(self.names, ports, strict=True)
-        ]
-        self.config.write_text(
-            SLURM_CONF.format(
-                host=host,
-                controller_port=controller_port,
-                user=_user(),
-                folder=self.folder,
-                node_timeout=self.node_timeout,
-                nodes="\n".join(lines),
-                names=",".join(self.names),
-            )
-        )
-        devices = self._make_devices()
-        gres = [
-            f"NodeName={name} Name=gpu Flags=nvidia_gpu_env File={devices}" for name in self.names
-        ]
-        (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")
-
-    def _make_devices(self) -> str:
-        # Slurm drains a node whose GPUs have no File=, and hands out only character devices.
-        for index in range(self.gpus):
-            path = self.folder / f"gpu{index}"
-            try:
-                os.mknod(path, stat.S_IFCHR | 0o666, NULL_DEVICE)
-                self.has_devices = True
-            except PermissionError:
-                path.touch()
-        return f"{self.folder}/gpu[0-{self.gpus - 1}]"
-
-    def _write_srun_shim(self) -> None:
-        # Inside a job the executor drops SLURM_CONF before it calls srun; this srun restores it.
-        shim = self.folder / "bin" / "srun"
-        shim.parent.mkdir()
-        shim.write_text(f'#!/bin/sh\nSLURM_CONF={self.config} exec {_program("srun")} "$@"\n')
-        shim.chmod(0o755)
-
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
         key.touch(mode=0o600)
@@ -295,32 +209,17 @@ def _program(name: str) -> str:
     return shutil.which(name, path=path) or ""
 
 
-def _user() -> str:
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-
-
 def main(command: list[str]) -> int:
     """Run a command in a cluster that lives as long as the command."""
     if missing := missing_packages():
         sys.stderr.write(f"missing system packages: {' '.join(missing)}\n")
         return 1
-    with tempfile.TemporaryDirectory(prefix="segbench-slurm-") as folder:
-        with MiniCluster(Path(folder)) as cluster:
-            sys.stderr.write(cluster.call("sinfo", "-N", "-o", "%N %T %c CPUs %m MB %G") + "\n")
-            return subprocess.run(command, env=cluster.environment(), check=False).returncode
+    with (
+        tempfile.TemporaryDirectory(prefix="segbench-slurm-") as folder,
+        MiniCluster(Path(folder)) as cluster,
+    ):
+        sys.stderr.write(cluster.call("sinfo", "-N", "-o", "%N %T %c CPUs %m MB %G") + "\n")
+        return subprocess.run(command, env=cluster.environment(), check=False).returncode
 
 
 if __name__ == "__main__":
