@@ -153,18 +153,19 @@ def create_backbone(
     return backbone
 
 
-def vgg16_classifier_state(weights: str) -> State | None:
-    """Return the state of torchvision's whole ``vgg16``, or None for ``none``.
+def classifier_state(name: str, weights: str) -> State | None:
+    """Return the state of torchvision's whole classifier ``name``, or None for ``none``.
 
     Raises:
         MissingDependency: ``imagenet`` weights cannot be downloaded.
-        DataError: A file is no safetensors file or is not a VGG-16.
+        DataError: A file is no safetensors file or holds another network.
     """
     if weights == "none":
         return None
-    state = _torchvision_state("vgg16") if weights == "imagenet" else _read(Path(weights))
+    state = _torchvision_state(name) if weights == "imagenet" else _read(Path(weights))
     with torch.device("meta"):
-        _check(state, torchvision.models.vgg16(weights=None).state_dict(), f"weights {weights}")
+        expected = torchvision.models.get_model(name, weights=None).state_dict()
+    _check(state, expected, f"weights {weights}")
     return state
 
 

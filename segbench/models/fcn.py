@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.backbones import vgg16_classifier_state
+from segbench.backbones import classifier_state
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
@@ -80,7 +80,7 @@ class FCN(SemanticModel):
         self.output_stride = output_stride
         self.pool_scales = pool_scales
         self.backbone = FullyConvolutionalVGG16()
-        state = vgg16_classifier_state(backbone_weights)
+        state = classifier_state("vgg16", backbone_weights)
         if state is not None:
             self.backbone.load_classifier(state)
         self.score_fr = _zero_score(4096, num_classes)
