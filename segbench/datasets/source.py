@@ -1,0 +1,131 @@
+"""What a dataset file hands over: images with their truth, loaded one at a time.
+
+A dataset is one Python file in this folder (or in a folder of ``SEGBENCH_DATASETS_PATH``) with
+
+- ``INFO``: a :class:`segbench.types.DatasetInfo`; its name is the name of the file;
+- ``sources(raw, options)``: the images of every split as ``{split: [SourceImage, ...]}``.
+  ``raw`` is the user's folder (None for a dataset that is generated), ``options`` holds
+  every option of ``INFO.options``.
+
+``SourceImage.load`` runs once an image, in order; a ``DataError`` it raises becomes one line
+of the list of findings, so a broken folder is described in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from segbench.errors import DataError
+from segbench.types import (
+    IGNORE_INDEX,
+    BoolArray,
+    CategoryTable,
+    DatasetInfo,
+    Instances,
+    IntArray,
+    PanopticMap,
+    Segment,
+)
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One image with its truth; every label in it is a train id.
+
+    ``image`` is uint8 RGB [H, W, 3], or the path of a file to take over byte for byte;
+    ``semantic`` is uint8 [H, W] with 255 ignored. Absent truths are None.
+    """
+
+    image: IntArray | Path
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    semantic: IntArray | None = None
+    instances: Instances | None = None
+    panoptic: PanopticMap | None = None
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a split before it is read."""
+
+    stem: str
+    """File name without suffix, unique in its split."""
+    load: Callable[[], RawImage]
+    files: tuple[Path, ...] = ()
+    """Files that ``load`` reads; their content decides whether to prepare again."""
+    image_id: int | None = None
+    """Official number of the image; None counts from 1 in each split."""
+
+
+class DatasetModule(Protocol):
+    """The two names a dataset file has."""
+
+    INFO: DatasetInfo
+
+    def sources(
+        self, raw: Path | None, options: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[SourceImage]]:
+        """Return the images of every split."""
+
+
+def instances_from_masks(masks: BoolArray, labels: Sequence[int]) -> Instances:
+    """Return instances of masks [N, H, W], none of them empty, with their tight boxes."""
+    boxes = np.array([_box(mask) for mask in masks], dtype=np.float32).reshape(-1, 4)
+    return Instances(masks=masks, labels=np.asarray(labels, dtype=np.int64), boxes=boxes)
+
+
+def _box(mask: BoolArray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def compose_panoptic(
+    semantic: IntArray, instances: Instances, *, table: CategoryTable
+) -> PanopticMap:
+    """Return the panoptic map of a label map and disjoint instance masks.
+
+    Segments are numbered from 1: instances in their order, then the stuff classes that are
+    visible. Ignored pixels and pixels of things without an instance stay void.
+    """
+    ids = np.zeros(semantic.shape, dtype=np.int32)
+    labels = [int(label) for label in instances.labels]
+    for number, mask in enumerate(instances.masks, start=1):
+        ids[mask] = number
+    present = np.bincount(semantic[ids == 0].ravel(), minlength=IGNORE_INDEX + 1)
+    for train_id in table.stuff_train_ids:
+        if present[train_id]:
+            labels.append(train_id)
+            ids[(semantic == train_id) & (ids == 0)] = len(labels)
+    areas = np.bincount(ids.ravel(), minlength=len(labels) + 1)
+    segments = tuple(
+        Segment(number, label, table.categories[label].isthing, int(areas[number]))
+        for number, label in enumerate(labels, start=1)
+    )
+    return PanopticMap(ids, segments)
+
+
+def files_by_stem(folder: Path, *, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Return the files of a folder by stem, sorted; an absent folder has none.
+
+    Raises:
+        DataError: Two files have the same stem.
+    """
+    found: dict[str, Path] = {}
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in entries:
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.stem in found:
+                raise DataError(
+                    f"{folder} has two files for '{path.stem}': "
+                    f"{found[path.stem].name} and {path.name}",
+                    fix="keep one of them",
+                )
+            found[path.stem] = path
+    return found

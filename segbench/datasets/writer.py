@@ -1,0 +1,393 @@
+"""From a raw folder or a generator to the prepared form of :mod:`segbench.prepared`.
+
+Preparing can be killed at any moment: each finished image is a line of a journal in the
+folder, the next attempt goes on after the last whole line, and ``dataset.json`` is written
+last of all. A complete folder is left alone as long as the options, the content of the raw
+files and the code that reads them are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from segbench.datasets.files import ImageWriter, Json, check_raw_image
+from segbench.datasets.registry import dataset_module, dataset_source
+from segbench.datasets.source import SourceImage
+from segbench.errors import ConfigError, DataError, did_you_mean
+from segbench.formats import read_json, read_jsonl, write_json, write_jsonl
+from segbench.prepared import SCHEMA, PreparedDataset
+from segbench.progress import say, track
+from segbench.provenance import code_fingerprint, file_digest, json_digest
+from segbench.types import DatasetInfo
+
+JOURNAL = ".prepare.jsonl"
+SHOWN_FINDINGS = 20
+FOLDERS = ("images", "semantic", "panoptic", "annotations")
+
+Splits = Mapping[str, Sequence[SourceImage]]
+
+
+def prepare_dataset(
+    name: str,
+    out: Path,
+    *,
+    raw: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> PreparedDataset:
+    """Write a dataset in the prepared form, or leave a complete and current folder alone.
+
+    Args:
+        name: A dataset of :func:`segbench.datasets.dataset_infos`.
+        out: Folder of the prepared form.
+        raw: Folder the user supplies, as ``DatasetInfo.layout`` says; None for generators.
+        options: Options of the dataset; the others keep their defaults.
+
+    Raises:
+        ConfigError: An unknown dataset or option, or a value an option cannot have.
+        DataError: The raw folder is missing or broken (every finding is listed), or ``out``
+            holds something else.
+    """
+    module, out = dataset_module(name), Path(out)
+    info = module.INFO
+    settings = resolve_options(info, options or {})
+    folder = _raw_folder(info, raw)
+    splits = {split: items for split, items in module.sources(folder, settings).items() if items}
+    _refuse_duplicates(name, splits)
+    request = _request_digest(name, settings, splits=splits, raw=folder)
+    if not _is_current(out, request):
+        _refuse_foreign(out, name, raw=folder)
+        _build(info, out, splits=splits, options=settings, request=request)
+    (out / JOURNAL).unlink(missing_ok=True)
+    return PreparedDataset.open(out)
+
+
+def resolve_options(info: DatasetInfo, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every option with its value; the default's type is the type of an option.
+
+    Raises:
+        ConfigError: Naming the unknown option or the value of a wrong type.
+    """
+    for key, value in options.items():
+        if key not in info.options:
+            known = ", ".join(info.options) or "none"
+            raise ConfigError(
+                f"dataset '{info.name}' has no option '{key}'.{did_you_mean(key, info.options)}",
+                fix=f"its options: {known}",
+            )
+        expected = type(info.options[key])
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise ConfigError(
+                f"dataset '{info.name}', option '{key}': expected {expected.__name__}, "
+                f"found {value!r}"
+            )
+    merged = {**info.options, **options}
+    return {k: float(v) if type(info.options[k]) is float else v for k, v in merged.items()}
+
+
+def verify_prepared(dataset: PreparedDataset) -> None:
+    """Compare every file of a prepared dataset with its recorded sha256.
+
+    Raises:
+        DataError: Listing the files that are missing or changed.
+    """
+    wrong = [
+        row[key]
+        for split in dataset.description["splits"]
+        for row in read_jsonl(dataset.root / f"{split}.jsonl")
+        for key, sha256 in row["sha256"].items()
+        if not (dataset.root / row[key]).is_file() or file_digest(dataset.root / row[key]) != sha256
+    ]
+    if wrong:
+        raise DataError(
+            f"{dataset.root}: {len(wrong)} files are missing or changed: "
+            + ", ".join(wrong[:SHOWN_FINDINGS]),
+            fix=f"delete {dataset.description_file} and prepare the dataset again",
+        )
+
+
+def _raw_folder(info: DatasetInfo, raw: Path | None) -> Path | None:
+    if not info.layout:
+        if raw is not None:
+            raise ConfigError(f"dataset '{info.name}' is generated and takes no raw folder")
+        return None
+    if raw is None or not Path(raw).expanduser().is_dir():
+        found = "no raw folder was given" if raw is None else f"{raw} is not a folder"
+        raise DataError(
+            f"dataset '{info.name}' is read from a folder you supply; {found}. {info.layout}",
+            fix=f"segbench prepare {info.name} --raw <folder>, or datasets: {info.name}: raw: "
+            f"in the configuration; the data: {info.homepage}",
+        )
+    return Path(raw).expanduser()
+
+
+def _refuse_duplicates(name: str, splits: Splits) -> None:
+    if not splits:
+        raise DataError(f"dataset '{name}' has no image in any split")
+    for split, items in splits.items():
+        stems = [item.stem for item in items]
+        twice = (
+            sorted({stem for stem in stems if stems.count(stem) > 1})
+            if (len(set(stems)) < len(stems))
+            else []
+        )
+        if twice:
+            raise DataError(f"dataset '{name}', split '{split}': used twice: {twice}")
+
+
+def _request_digest(
+    name: str, options: Mapping[str, Any], *, splits: Splits, raw: Path | None
+) -> str:
+    """Return a digest of all that decides the result: code, options, content of raw files."""
+    inputs = {
+        split: [[item.stem, item.image_id, *_file_digests(item, raw)] for item in items]
+        for split, items in splits.items()
+    }
+    code = code_fingerprint([dataset_source(name), Path(__file__)])
+    return json_digest([SCHEMA, name, dict(options), inputs, code])
+
+
+def _file_digests(item: SourceImage, raw: Path | None) -> list[list[str]]:
+    return [
+        [
+            path.relative_to(raw).as_posix() if raw else path.name,
+            file_digest(path) if path.is_file() else "missing",
+        ]
+        for path in item.files
+    ]
+
+
+def _is_current(out: Path, request: str) -> bool:
+    """Tell whether a folder is complete, of this request, and has all its files."""
+    if not (out / "dataset.json").is_file():
+        return False
+    description = read_json(out / "dataset.json")
+    if description.get("schema") != SCHEMA or description.get("request") != request:
+        return False
+    lists = [out / f"{split}.jsonl" for split in description["splits"]]
+    return all(path.is_file() for path in lists) and all(
+        (out / row[key]).is_file()
+        for path in lists
+        for row in read_jsonl(path)
+        for key in row["sha256"]
+    )
+
+
+def _refuse_foreign(out: Path, name: str, *, raw: Path | None) -> None:
+    """Never clear a folder that is not a prepared form of this dataset."""
+    fix = "choose another --out folder"
+    if raw is not None and (
+        out.resolve() == raw.resolve() or raw.resolve() in out.resolve().parents
+    ):
+        raise DataError(f"{out} lies in the raw folder {raw}", fix=fix)
+    if (out / "dataset.json").is_file():
+        found = read_json(out / "dataset.json").get("name")
+        if found != name:
+            raise DataError(f"{out} holds the dataset '{found}', not '{name}'", fix=fix)
+    elif not (out / JOURNAL).is_file():
+        taken = [folder for folder in FOLDERS if (out / folder).exists()]
+        if taken:
+            raise DataError(f"{out} already has {', '.join(taken)} from somewhere else", fix=fix)
+
+
+@dataclass
+class _Journal:
+    """The images already written, and the file that records the next one."""
+
+    done: dict[str, Json]
+    stream: TextIO
+
+    def add(self, key: str, entry: Json) -> None:
+        self.done[key] = entry
+        self.stream.write(json.dumps([key, entry]) + "\n")
+        self.stream.flush()
+
+
+@contextmanager
+def _open_journal(out: Path, request: str) -> Iterator[_Journal]:
+    """Continue the journal of this request, or clear the folder and begin a new one."""
+    lines = _whole_lines(out / JOURNAL)
+    resumed = bool(lines) and lines[0] == request
+    if not resumed:
+        _clear(out)
+        lines = [request]
+    write_jsonl(out / JOURNAL, lines)
+    with (out / JOURNAL).open("a", encoding="utf-8") as stream:
+        yield _Journal({key: entry for key, entry in lines[1:] if _intact(out, entry)}, stream)
+
+
+def _whole_lines(path: Path) -> list[Any]:
+    """Return the values of a journal up to the first line that is not whole."""
+    values: list[Any] = []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.split("\n")[:-1]:
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            break
+    return values
+
+
+def _intact(out: Path, entry: Json) -> bool:
+    row = entry["row"]
+    return all(
+        (out / row[key]).is_file() and file_digest(out / row[key]) == sha256
+        for key, sha256 in row["sha256"].items()
+    )
+
+
+def _clear(out: Path) -> None:
+    (out / "dataset.json").unlink(missing_ok=True)
+    (out / JOURNAL).unlink(missing_ok=True)
+    for folder in FOLDERS:
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for path in out.glob("*.jsonl"):
+        path.unlink()
+
+
+def _build(
+    info: DatasetInfo, out: Path, *, splits: Splits, options: Mapping[str, Any], request: str
+) -> None:
+    _announce_partial(info, splits)
+    with _open_journal(out, request) as journal:
+        _write_images(info, out, splits=splits, journal=journal)
+        entries = {
+            split: [journal.done[_key(split, item)] for item in items]
+            for split, items in splits.items()
+        }
+    for split, found in entries.items():
+        _write_documents(info, out, split=split, entries=found)
+    write_json(out / "dataset.json", _description(info, entries, options=options, request=request))
+
+
+def _announce_partial(info: DatasetInfo, splits: Splits) -> None:
+    for split, official in info.splits.items():
+        found = len(splits.get(split, ()))
+        if official is not None and found != official:
+            say(
+                f"warning: {info.name} {split}: {found} images, the official split has {official}; "
+                "scores on it do not compare with published ones"
+            )
+
+
+def _key(split: str, item: SourceImage) -> str:
+    return f"{split}/{item.stem}"
+
+
+def _write_images(info: DatasetInfo, out: Path, *, splits: Splits, journal: _Journal) -> None:
+    """Write what the journal lacks; all broken images are reported together at the end."""
+    todo = [
+        (split, number, item)
+        for split, items in splits.items()
+        for number, item in enumerate(items, start=1)
+        if _key(split, item) not in journal.done
+    ]
+    writers = {split: ImageWriter(out, split, info.table) for split in splits}
+    findings: list[str] = []
+    total, done = sum(len(items) for items in splits.values()), len(journal.done)
+    for split, number, item in track(todo, total, f"prepare {info.name}", start=done):
+        try:
+            raw = item.load()
+            check_raw_image(raw, info.table)
+        except DataError as error:
+            findings.append(f"{_key(split, item)}: {error.what}")
+            continue
+        image_id = number if item.image_id is None else item.image_id
+        journal.add(_key(split, item), writers[split].write(item.stem, image_id, raw))
+    if findings:
+        raise DataError(_listing(info.name, findings, total))
+
+
+def _listing(name: str, findings: Sequence[str], total: int) -> str:
+    shown = "".join(f"\n  {finding}" for finding in findings[:SHOWN_FINDINGS])
+    rest = len(findings) - SHOWN_FINDINGS
+    more = f"\n  and {rest} more" if rest > 0 else ""
+    return f"{name}: {len(findings)} of {total} images cannot be used:{shown}{more}"
+
+
+def _write_documents(info: DatasetInfo, out: Path, *, split: str, entries: Sequence[Json]) -> None:
+    """Write the COCO documents and the list of one split."""
+    rows = [entry["row"] for entry in entries]
+    images = [
+        {
+            "id": row["image_id"],
+            "file_name": Path(row["image"]).name,
+            "width": row["width"],
+            "height": row["height"],
+        }
+        for row in rows
+    ]
+    categories = [asdict(category) for category in info.categories]
+    head = {"info": {"description": f"{info.display_name}, {split}"}, "images": images}
+    folder = out / "annotations"
+    if "instance" in info.tasks:
+        things = [c for c in categories if c["isthing"]]
+        document = {**head, "annotations": _numbered(entries), "categories": _coco(things)}
+        write_json(folder / f"instances_{split}.json", document, indent=None)
+    if "panoptic" in info.tasks:
+        annotations = [
+            {
+                "image_id": entry["row"]["image_id"],
+                "file_name": Path(entry["row"]["panoptic"]).name,
+                "segments_info": entry["segments"],
+            }
+            for entry in entries
+        ]
+        document = {**head, "annotations": annotations, "categories": _coco(categories)}
+        write_json(folder / f"panoptic_{split}.json", document, indent=None)
+    write_jsonl(out / f"{split}.jsonl", rows)
+
+
+def _numbered(entries: Sequence[Json]) -> list[Json]:
+    """Return all annotations with ids from 1: pycocotools takes id 0 for 'unmatched'."""
+    every = [annotation for entry in entries for annotation in entry["annotations"]]
+    return [{"id": number, **annotation} for number, annotation in enumerate(every, start=1)]
+
+
+def _coco(categories: Sequence[Json]) -> list[Json]:
+    return [{**c, "isthing": int(c["isthing"]), "color": list(c["color"])} for c in categories]
+
+
+def _description(
+    info: DatasetInfo,
+    entries: Mapping[str, Sequence[Json]],
+    *,
+    options: Mapping[str, Any],
+    request: str,
+) -> Json:
+    categories = [asdict(category) for category in info.categories]
+    contents = {
+        split: [
+            [e["row"]["image_id"], Path(e["row"]["image"]).stem, e["row"]["content"]] for e in found
+        ]
+        for split, found in entries.items()
+    }
+    tables = [[c["id"], c["name"], c["isthing"]] for c in categories]
+    return {
+        "schema": SCHEMA,
+        "name": info.name,
+        "display_name": info.display_name,
+        "description": info.description,
+        "categories": categories,
+        "tasks": list(info.tasks),
+        "splits": {split: len(found) for split, found in entries.items()},
+        "official_splits": dict(info.splits),
+        "protocols": dict(info.protocols),
+        "licence": info.licence,
+        "citation": info.citation,
+        "homepage": info.homepage,
+        "options": dict(options),
+        "digest": json_digest([info.name, tables, contents]),
+        "request": request,
+        "class_histogram": {split: _histogram(found) for split, found in entries.items()},
+    }
+
+
+def _histogram(entries: Sequence[Json]) -> Json:
+    sums = [sum(column) for column in zip(*(entry["pixels"] for entry in entries), strict=True)]
+    return {"pixels": sums[:-1], "ignored": sums[-1]}
