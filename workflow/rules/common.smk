@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from segbench import provenance
+from segbench.datasets.registry import dataset_source
 from segbench.errors import SegbenchError
 from segbench.plan import Cell, Plan, load_plan
 

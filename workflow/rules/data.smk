@@ -43,7 +43,7 @@ rule prepare:
         options=dataset_options,
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         code=lambda wildcards: provenance.code_fingerprint(
-            [provenance.module_file(f"datasets.{wildcards.dataset}")]
+            [dataset_source(wildcards.dataset), provenance.module_file("datasets.writer")]
         ),
     shell:
         "{PYTHON} -m segbench prepare {wildcards.dataset} {params.raw} {params.options:q}"
