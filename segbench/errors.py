@@ -1,11 +1,11 @@
 """Errors a user can cause, as one tree; each becomes one clear line and an exit code.
 
-    SegbenchError            exit 1   something the user can repair
-    ├── ConfigError          exit 2   a configuration, recipe or command line that cannot be meant
-    ├── DataError            exit 1   a dataset or prediction file that is broken or missing
-    ├── TrainingError        exit 1   training cannot go on (non-finite loss, foreign checkpoint)
-    │   └── LeaseLost        exit 3   another process owns this training state now
-    └── MissingDependency    exit 1   an optional package or a system program is not there
+SegbenchError            exit 1   something the user can repair
+├── ConfigError          exit 2   a configuration, recipe or command line that cannot be meant
+├── DataError            exit 1   a dataset or prediction file that is broken or missing
+├── TrainingError        exit 1   training cannot go on (non-finite loss, foreign checkpoint)
+│   └── LeaseLost        exit 3   another process owns this training state now
+└── MissingDependency    exit 1   an optional package or a system program is not there
 """
 
 from __future__ import annotations

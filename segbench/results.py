@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from segbench import provenance
+from segbench import __version__, provenance
 from segbench.formats import read_json, write_json, write_text
 from segbench.plan import Cell, Plan
 from segbench.prepared import PreparedDataset
@@ -50,7 +50,7 @@ def build_record(
         "counts": "counts.npz",
         "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},
         "provenance": {
-            "segbench": provenance.__version__,
+            "segbench": __version__,
             "commit": commit,
             "dirty": dirty,
             "versions": provenance.versions(),

@@ -17,14 +17,14 @@ from segbench.cli import output
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(results: Path, as_json: bool) -> None:
     """Check packages, GPU, disk and Slurm; exit 1 when something needed is missing."""
-    from segbench import provenance
+    from segbench import __version__, provenance
     from segbench.cluster import check_slurm
     from segbench.machine import findings
 
     rows = [*findings(results), *check_slurm()]
     commit, dirty = provenance.git_commit()
     about = {
-        "segbench": provenance.__version__,
+        "segbench": __version__,
         "commit": f"{commit}{' (changed)' if dirty else ''}" if commit else None,
         **provenance.hardware(),
     }
