@@ -16,7 +16,7 @@ rule download:
     log:
         R / "logs/download/{dataset}.log",
     conda:
-        "../../envs/segbench.yaml"
+        "../../envs/score.yaml"
     params:
         raw=raw_folder,
     shell:
@@ -33,7 +33,7 @@ rule prepare:
         R / "logs/prepare/{dataset}.log",
     priority: 100
     conda:
-        "../../envs/segbench.yaml"
+        "../../envs/score.yaml"
     threads: 1
     resources:
         mem_mb=2000,
