@@ -1,0 +1,223 @@
+"""From a prepared split to batches, as pure functions of (seed, iteration).
+
+Batch k of a training run is the same whoever makes it: the order of an epoch follows from
+(seed, epoch), the augmentation of an image from (seed, iteration, position in the batch).
+So resuming needs no sampler state, loader processes change nothing, and each process of a
+distributed run takes its share of the same global batch.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from segbench.config import Recipe
+from segbench.errors import ConfigError
+from segbench.prepared import PreparedDataset
+from segbench.transforms import TrainPreset, View, boxes_of, pad, to_view
+from segbench.truth import SplitTruth
+from segbench.types import IGNORE_INDEX, Sample, Task
+
+CACHE_BYTES = 1 << 29
+"""Decoded samples are kept in memory when the whole split takes no more than this."""
+DIVISOR = {"semantic": 1, "instance": 32, "panoptic": 32}
+"""Batches are padded to a multiple of this; feature pyramids halve the size five times."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Batched truth for ``model.loss``.
+
+    ``semantic`` int64 [N, H, W], 255 ignored: train ids for semantic models, panoptic
+    indices for panoptic ones. ``instances`` one dict an image: ``boxes`` float32 [n, 4],
+    ``labels`` int64 [n] from 1, ``masks`` bool [n, H, W]. ``sizes`` height and width of each
+    image before padding.
+    """
+
+    semantic: Tensor | None
+    instances: list[dict[str, Tensor]] | None
+    sizes: list[tuple[int, int]]
+
+    def to(self, device: torch.device) -> Targets:
+        """Return the targets on a device."""
+        semantic = None if self.semantic is None else self.semantic.to(device, non_blocking=True)
+        if self.instances is None:
+            return replace(self, semantic=semantic)
+        moved = [
+            {k: v.to(device, non_blocking=True) for k, v in one.items()} for one in self.instances
+        ]
+        return replace(self, semantic=semantic, instances=moved)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``images`` float32 [N, 3, H, W], normalised, with truth and image ids.
+
+    ``num_labelled`` counts the pixels whose semantic label is not ignored; None without
+    a semantic truth.
+    """
+
+    images: Tensor
+    targets: Targets
+    image_ids: list[int]
+    num_labelled: int | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, targets=self.targets.to(device))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch with images and label maps in page-locked memory."""
+        semantic = self.targets.semantic
+        targets = self.targets
+        if semantic is not None:
+            targets = replace(targets, semantic=semantic.pin_memory())
+        return replace(self, images=self.images.pin_memory(), targets=targets)
+
+
+def collate(views: Sequence[View], image_ids: Sequence[int], *, divisor: int = 1) -> Batch:
+    """Pad views right and below to one size, a multiple of ``divisor``, and stack them."""
+    sizes = [view.size for view in views]
+    height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
+    views = [pad(view, (height, width)) for view in views]
+    semantic = None
+    if views[0].semantic is not None:
+        semantic = torch.stack([cast(Tensor, v.semantic) for v in views]).to(torch.int64)
+    instances = None
+    if views[0].masks is not None:
+        instances = [_instance_targets(view) for view in views]
+    return Batch(
+        images=torch.stack([view.image for view in views]),
+        targets=Targets(semantic, instances, sizes),
+        image_ids=list(image_ids),
+        num_labelled=None if semantic is None else int((semantic != IGNORE_INDEX).sum()),
+    )
+
+
+def _instance_targets(view: View) -> dict[str, Tensor]:
+    masks, labels = cast(Tensor, view.masks), cast(Tensor, view.labels)
+    return {"boxes": boxes_of(masks), "labels": labels, "masks": masks}
+
+
+class SplitDataset(Dataset[Sample]):
+    """The decoded samples of a split, kept in memory when they fit.
+
+    Args:
+        dataset: A prepared dataset.
+        split: Its split.
+        task: Decides which truths are read; None reads images only.
+        processes: Processes that will each hold a copy of the cache.
+    """
+
+    def __init__(
+        self, dataset: PreparedDataset, split: str, *, task: Task | None, processes: int = 1
+    ) -> None:
+        self.truth = SplitTruth(dataset, split, task=task)
+        self.records = self.truth.records
+        planes = 3 if task is None else 12
+        needed = sum(record.width * record.height * planes for record in self.records)
+        self._keep = needed * processes <= CACHE_BYTES
+        self._cache: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self._cache:
+            return self._cache[index]
+        sample = self.truth.sample(self.records[index])
+        if self._keep:
+            self._cache[index] = sample
+        return sample
+
+
+class TrainBatches(Dataset[Batch]):
+    """The batches of a training run; item k is this process's share of global batch k.
+
+    Args:
+        samples: The training split.
+        recipe: Decides batch size and augmentation.
+        seed: Seed of the run.
+        rank: Number of this process, below ``world_size``.
+        world_size: Processes that share each batch.
+    """
+
+    def __init__(
+        self, samples: SplitDataset, recipe: Recipe, *, seed: int, rank: int, world_size: int
+    ) -> None:
+        if recipe.batch_size % world_size:
+            raise ConfigError(
+                f"batch_size {recipe.batch_size} cannot be shared by {world_size} processes",
+                fix="make batch_size a multiple of gpus",
+            )
+        self.samples, self.recipe, self.seed = samples, recipe, seed
+        self.preset = TrainPreset(recipe)
+        share = recipe.batch_size // world_size
+        self.positions = range(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        return self.recipe.iterations
+
+    def __getitem__(self, iteration: int) -> Batch:
+        chosen = [self._index(iteration, position) for position in self.positions]
+        views = [
+            self.preset(to_view(self.samples[i]), augmentation_rng(self.seed, iteration, position))
+            for i, position in zip(chosen, self.positions, strict=True)
+        ]
+        ids = [self.samples.records[i].image_id for i in chosen]
+        return collate(views, ids, divisor=DIVISOR[self.recipe.task])
+
+    def image_ids(self, iteration: int) -> list[int]:
+        """Return the image ids of a whole global batch."""
+        places = range(self.recipe.batch_size)
+        return [self.samples.records[self._index(iteration, p)].image_id for p in places]
+
+    def _index(self, iteration: int, position: int) -> int:
+        place = iteration * self.recipe.batch_size + position
+        epoch, within = divmod(place, len(self.samples))
+        return int(epoch_order(self.seed, epoch, len(self.samples))[within])
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the order in which an epoch visits the samples."""
+    return np.random.default_rng([seed, epoch, 0x0EDE2]).permutation(size)
+
+
+def augmentation_rng(seed: int, iteration: int, position: int) -> np.random.Generator:
+    """Return the generator of one image of one batch."""
+    return np.random.default_rng([seed, iteration, position, 0xA06])
+
+
+def train_loader(batches: TrainBatches, *, start: int, workers: int) -> DataLoader[Batch]:
+    """Return the batches from iteration ``start`` to the end, in order."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(start, len(batches)),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_quiet_worker if workers else None,
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    """Leave the signals of a preemption to the trainer, which still needs its batches."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def pad_to_multiple(images: Tensor, divisor: int) -> Tensor:
+    """Pad images [N, 3, H, W] right and below with 0 to a multiple of ``divisor``."""
+    height, width = images.shape[-2:]
+    return functional.pad(images, (0, -width % divisor, 0, -height % divisor))

@@ -1,0 +1,243 @@
+"""The training loop, on one page; a kill at any instant costs the work since a checkpoint.
+
+``train`` called again with the same arguments resumes, and on a CPU the weights come out
+bit-identical to those of an unbroken run: batches, augmentation, dropout and learning rate
+are functions of (seed, iteration), the rest is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segbench import provenance
+from segbench.building import build_model, save_weights
+from segbench.checkpoint import clear_checkpoints
+from segbench.config import Recipe, recipe_digest
+from segbench.data import Batch, train_loader
+from segbench.distributed import process_group
+from segbench.errors import EXIT_REQUEUE, DataError
+from segbench.formats import read_json, write_json, write_jsonl
+from segbench.lease import Lease
+from segbench.optim import learning_rate, set_learning_rate
+from segbench.prepared import PreparedDataset
+from segbench.progress import say, track
+from segbench.run_state import RunState, start_run
+from segbench.runtime import (
+    StopRequest,
+    autocast_dtype,
+    catch_signals,
+    choose_device,
+    explain_memory,
+    numerics,
+    reseed,
+)
+from segbench.train_log import FiniteWatch, TrainLog
+
+__all__ = ["Outcome", "build_model", "train"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of ``train`` ended; unfinished only where ``stop_after`` asked for it."""
+
+    finished: bool
+    iteration: int
+    attempt: int
+
+
+def train(
+    recipe: Recipe,
+    dataset: PreparedDataset,
+    *,
+    seed: int,
+    out: Path,
+    state: Path,
+    device: str | None = None,
+    code: str = "",
+    stop_after: int | None = None,
+) -> Outcome:
+    """Train a recipe and write ``weights.safetensors``, ``recipe.json``, ``train_log.jsonl``.
+
+    Under torchrun every process calls this; the first one writes.
+
+    Args:
+        recipe: The experiment.
+        dataset: The prepared dataset.
+        seed: Decides initial weights, order and augmentation.
+        out: Folder of the outputs, written once, at the end.
+        state: Folder of checkpoints and lease, of this recipe and seed alone.
+        device: See ``runtime.choose_device``.
+        code: Code fingerprint; a checkpoint of other code is not continued.
+        stop_after: Save and return after this many iterations of the run.
+
+    Raises:
+        TrainingError: The loss is not finite, memory ran out, or the state is foreign.
+        LeaseLost: Another process took the state over.
+        SystemExit: With ``EXIT_REQUEUE``, after SIGTERM or SIGUSR1 and a checkpoint.
+    """
+    place = choose_device(recipe, device)
+    began = time.time()
+    with numerics(recipe, place), _ownership(state, out) as lease, process_group(place) as group:
+        if group.from_main(_done_meanwhile(lease, out, recipe, dataset, seed=seed, since=began)):
+            return Outcome(True, recipe.iterations, lease.attempt if lease else 0)
+        run = start_run(
+            recipe, dataset, seed=seed, code=code,
+            device=place, group=group, folder=state, lease=lease,
+        )  # fmt: skip
+        with catch_signals() as stop, _memory(recipe):
+            finished = _loop(run, stop, stop_after)
+        if finished:
+            _export(run, dataset, out)
+        return Outcome(finished, run.counters.iteration, lease.attempt if lease else 0)
+
+
+def _loop(run: RunState, stop: StopRequest, stop_after: int | None) -> bool:
+    """Iterate to the end of the recipe; False when ``stop_after`` ended it before."""
+    recipe, counters = run.recipe, run.counters
+    if counters.iteration >= recipe.iterations:
+        return True
+    log, watch = TrainLog(run), FiniteWatch(run)
+    run.module.train()
+    loader = train_loader(run.batches, start=counters.iteration, workers=recipe.workers)
+    for batch in _shown(run, loader, log.status):
+        iteration = counters.iteration
+        losses, norm = _step(run, batch.to(run.device), iteration)
+        watch.see(iteration, losses, norm)
+        counters.iteration += 1
+        counters.images_seen += recipe.batch_size
+        counters.ignored_batches += batch.num_labelled == 0
+        log.see(iteration, losses, norm)
+        stopping = run.group.any(stop.name is not None, run.device)
+        pausing = counters.iteration == stop_after
+        last = counters.iteration == recipe.iterations
+        if stopping or pausing or last or counters.iteration % recipe.checkpoint_interval == 0:
+            watch.check()
+            log.close()
+            run.save()
+        if stopping and not last:
+            say(f"{stop.name}: state saved at iteration {counters.iteration}, exit {EXIT_REQUEUE}")
+            raise SystemExit(EXIT_REQUEUE)
+        if pausing and not last:
+            return False
+    return True
+
+
+def _step(run: RunState, batch: Batch, iteration: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Take one optimiser step; return the losses and the norm of their gradient."""
+    recipe = run.recipe
+    reseed(run.identity["seed"], iteration, run.group.rank)
+    set_learning_rate(run.optimizer, learning_rate(recipe, iteration))
+    images = batch.images
+    if recipe.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    dtype = autocast_dtype(recipe, run.device)
+    with torch.autocast(run.device.type, dtype=dtype, enabled=dtype is not None):
+        ignored = recipe.task == "semantic" and batch.num_labelled == 0
+        losses: dict[str, Tensor] = run.module(images, batch.targets, ignored)
+        loss = torch.stack([value.float() for value in losses.values()]).sum()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    run.scaler.unscale_(run.optimizer)
+    limit = recipe.clip_grad_norm or float("inf")
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    return {name: value.detach() for name, value in losses.items()}, norm
+
+
+def _shown(run: RunState, loader: Any, status: Callable[[], str]) -> Iterator[Batch]:
+    if not run.group.is_main:
+        yield from loader
+        return
+    total, start = run.recipe.iterations, run.counters.iteration
+    label = f"train {run.recipe.model} on {run.recipe.dataset}"
+    yield from track(loader, total, label, start=start, status=status)
+
+
+def _export(run: RunState, dataset: PreparedDataset, out: Path) -> None:
+    """Write the outputs, the record of the run last, and clear the state."""
+    ignored = run.group.total(run.counters.ignored_batches, run.device)
+    if run.lease is None:
+        return
+    run.lease.check()
+    save_weights(out / "weights.safetensors", run.model)
+    write_jsonl(out / "train_log.jsonl", run.counters.rows)
+    write_json(out / "recipe.json", {**_facts(run, dataset), "ignored_batches": ignored})
+    run.lease.finish()
+    clear_checkpoints(run.folder)
+    (run.folder / "diverged.json").unlink(missing_ok=True)
+
+
+def _facts(run: RunState, dataset: PreparedDataset) -> dict[str, Any]:
+    cuda = run.device.type == "cuda"
+    dtype = autocast_dtype(run.recipe, run.device)
+    return {
+        "recipe": run.recipe.model_dump(mode="json"),
+        "recipe_digest": run.identity["recipe"],
+        "data_digest": run.identity["data"],
+        "code": run.identity["code"],
+        "seed": run.identity["seed"],
+        "num_classes": len(dataset.table),
+        "categories": list(dataset.table.names),
+        "iterations": run.counters.iteration,
+        "images_seen": run.counters.images_seen,
+        "attempts": run.lease.attempt if run.lease else 1,
+        "wall_time_s": round(run.counters.time_s, 3),
+        "device": torch.cuda.get_device_name(run.device) if cuda else "cpu",
+        "precision": str(dtype or torch.float32).removeprefix("torch."),
+        "threads": run.recipe.threads,
+        "processes": run.group.world_size,
+        "hardware": provenance.hardware(),
+        "versions": provenance.versions(),
+    }
+
+
+@contextmanager
+def _ownership(state: Path, out: Path) -> Iterator[Lease | None]:
+    """Own the state in the process that writes; find folders that cannot be written first."""
+    if int(os.environ.get("RANK", "0")) != 0:
+        yield None
+        return
+    for folder in (out, state):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise DataError(
+                f"cannot write into {folder}: {error.strerror or error}",
+                fix="make the folder writable or choose another results folder",
+            ) from error
+    with Lease(state) as lease:
+        yield lease
+
+
+def _done_meanwhile(
+    lease: Lease | None, out: Path, recipe: Recipe, dataset: PreparedDataset,
+    *, seed: int, since: float,
+) -> bool:  # fmt: skip
+    """Say whether the holder this process waited for finished the same run."""
+    record = out / "recipe.json"
+    if lease is None or not lease.waited or not record.exists() or record.stat().st_mtime < since:
+        return False
+    found = read_json(record)
+    same = (recipe_digest(recipe), dataset.digest, seed)
+    return (found["recipe_digest"], found["data_digest"], found["seed"]) == same
+
+
+def _memory(recipe: Recipe) -> AbstractContextManager[None]:
+    crop = "whole images" if recipe.crop_size is None else "x".join(map(str, recipe.crop_size))
+    return explain_memory(
+        f"training batches of {recipe.batch_size} at crop {crop}",
+        fix="lower batch_size or crop_size in the recipe, or ask for more memory",
+    )
