@@ -193,7 +193,7 @@ def _ground(rng: np.random.Generator, size: int, *, split: str) -> tuple[Pixels,
 
 
 def _crop(rng: np.random.Generator, texture: Pixels, *, size: int) -> Pixels:
-    """Return a random square, any channels; where the texture is too small it is mirrored at its edge."""
+    """Return a random square of a texture; one too small is mirrored at its edges."""
     starts = [int(rng.integers(0, max(side - size, 0) + 1)) for side in texture.shape[:2]]
     rows, columns = (
         _mirror(np.arange(start, start + size), side)
@@ -315,4 +315,4 @@ def _textures() -> tuple[Pixels, ...]:
     from skimage import data
 
     load: tuple[Any, ...] = (data.brick, data.grass, data.gravel, data.immunohistochemistry)
-    return tuple(np.atleast_3d(picture()).astype(np.float32) / 255 for picture in load)
+    return tuple((np.atleast_3d(picture()) / 255).astype(np.float32) for picture in load)

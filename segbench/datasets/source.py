@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from segbench.errors import DataError
+from segbench.formats import read_image, read_label_map
 from segbench.types import (
     IGNORE_INDEX,
     BoolArray,
@@ -129,3 +130,27 @@ def files_by_stem(folder: Path, *, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 
                 )
             found[path.stem] = path
     return found
+
+
+def read_pair(image: Path, labels: Path) -> tuple[tuple[int, int], IntArray]:
+    """Read an image and its label map; return their size (height, width) and the labels.
+
+    Raises:
+        DataError: Naming each file that is missing or broken, or the two sizes that differ.
+    """
+    findings: list[str] = []
+    arrays: list[IntArray] = []
+    for path, read in ((image, read_image), (labels, read_label_map)):
+        try:
+            arrays.append(read(path))
+        except DataError as error:
+            findings.append(error.what)
+    if findings:
+        raise DataError("; ".join(findings))
+    (height, width), found = arrays[0].shape[:2], arrays[1]
+    if found.shape != (height, width):
+        raise DataError(
+            f"{labels.name} is {found.shape[1]}x{found.shape[0]}, "
+            f"the image {image.name} is {width}x{height}"
+        )
+    return (height, width), found

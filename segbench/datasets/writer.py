@@ -8,29 +8,28 @@ files and the code that reads them are the same.
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from segbench.datasets.files import ImageWriter, Json, check_raw_image
+from segbench.datasets.build import (
+    FOLDERS,
+    JOURNAL,
+    SHOWN_FINDINGS,
+    Splits,
+    image_key,
+    open_journal,
+    write_images,
+)
+from segbench.datasets.documents import describe, write_documents
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
 from segbench.errors import ConfigError, DataError, did_you_mean
-from segbench.formats import read_json, read_jsonl, write_json, write_jsonl
+from segbench.formats import read_json, read_jsonl, write_json
 from segbench.prepared import SCHEMA, PreparedDataset
-from segbench.progress import say, track
+from segbench.progress import say
 from segbench.provenance import code_fingerprint, file_digest, json_digest
 from segbench.types import DatasetInfo
-
-JOURNAL = ".prepare.jsonl"
-SHOWN_FINDINGS = 20
-FOLDERS = ("images", "semantic", "panoptic", "annotations")
-
-Splits = Mapping[str, Sequence[SourceImage]]
 
 
 def prepare_dataset(
@@ -195,74 +194,19 @@ def _refuse_foreign(out: Path, name: str, *, raw: Path | None) -> None:
             raise DataError(f"{out} already has {', '.join(taken)} from somewhere else", fix=fix)
 
 
-@dataclass
-class _Journal:
-    """The images already written, and the file that records the next one."""
-
-    done: dict[str, Json]
-    stream: TextIO
-
-    def add(self, key: str, entry: Json) -> None:
-        self.done[key] = entry
-        self.stream.write(json.dumps([key, entry]) + "\n")
-        self.stream.flush()
-
-
-@contextmanager
-def _open_journal(out: Path, request: str) -> Iterator[_Journal]:
-    """Continue the journal of this request, or clear the folder and begin a new one."""
-    lines = _whole_lines(out / JOURNAL)
-    resumed = bool(lines) and lines[0] == request
-    if not resumed:
-        _clear(out)
-        lines = [request]
-    write_jsonl(out / JOURNAL, lines)
-    with (out / JOURNAL).open("a", encoding="utf-8") as stream:
-        yield _Journal({key: entry for key, entry in lines[1:] if _intact(out, entry)}, stream)
-
-
-def _whole_lines(path: Path) -> list[Any]:
-    """Return the values of a journal up to the first line that is not whole."""
-    values: list[Any] = []
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    for line in text.split("\n")[:-1]:
-        try:
-            values.append(json.loads(line))
-        except ValueError:
-            break
-    return values
-
-
-def _intact(out: Path, entry: Json) -> bool:
-    row = entry["row"]
-    return all(
-        (out / row[key]).is_file() and file_digest(out / row[key]) == sha256
-        for key, sha256 in row["sha256"].items()
-    )
-
-
-def _clear(out: Path) -> None:
-    (out / "dataset.json").unlink(missing_ok=True)
-    (out / JOURNAL).unlink(missing_ok=True)
-    for folder in FOLDERS:
-        shutil.rmtree(out / folder, ignore_errors=True)
-    for path in out.glob("*.jsonl"):
-        path.unlink()
-
-
 def _build(
     info: DatasetInfo, out: Path, *, splits: Splits, options: Mapping[str, Any], request: str
 ) -> None:
     _announce_partial(info, splits)
-    with _open_journal(out, request) as journal:
-        _write_images(info, out, splits=splits, journal=journal)
+    with open_journal(out, request) as journal:
+        write_images(info, out, splits=splits, journal=journal)
         entries = {
-            split: [journal.done[_key(split, item)] for item in items]
+            split: [journal.done[image_key(split, item)] for item in items]
             for split, items in splits.items()
         }
     for split, found in entries.items():
-        _write_documents(info, out, split=split, entries=found)
-    write_json(out / "dataset.json", _description(info, entries, options=options, request=request))
+        write_documents(info, out, split=split, entries=found)
+    write_json(out / "dataset.json", describe(info, entries, options=options, request=request))
 
 
 def _announce_partial(info: DatasetInfo, splits: Splits) -> None:
@@ -273,121 +217,3 @@ def _announce_partial(info: DatasetInfo, splits: Splits) -> None:
                 f"warning: {info.name} {split}: {found} images, the official split has {official}; "
                 "scores on it do not compare with published ones"
             )
-
-
-def _key(split: str, item: SourceImage) -> str:
-    return f"{split}/{item.stem}"
-
-
-def _write_images(info: DatasetInfo, out: Path, *, splits: Splits, journal: _Journal) -> None:
-    """Write what the journal lacks; all broken images are reported together at the end."""
-    todo = [
-        (split, number, item)
-        for split, items in splits.items()
-        for number, item in enumerate(items, start=1)
-        if _key(split, item) not in journal.done
-    ]
-    writers = {split: ImageWriter(out, split, info.table) for split in splits}
-    findings: list[str] = []
-    total, done = sum(len(items) for items in splits.values()), len(journal.done)
-    for split, number, item in track(todo, total, f"prepare {info.name}", start=done):
-        try:
-            raw = item.load()
-            check_raw_image(raw, info.table)
-        except DataError as error:
-            findings.append(f"{_key(split, item)}: {error.what}")
-            continue
-        image_id = number if item.image_id is None else item.image_id
-        journal.add(_key(split, item), writers[split].write(item.stem, image_id, raw))
-    if findings:
-        raise DataError(_listing(info.name, findings, total))
-
-
-def _listing(name: str, findings: Sequence[str], total: int) -> str:
-    shown = "".join(f"\n  {finding}" for finding in findings[:SHOWN_FINDINGS])
-    rest = len(findings) - SHOWN_FINDINGS
-    more = f"\n  and {rest} more" if rest > 0 else ""
-    return f"{name}: {len(findings)} of {total} images cannot be used:{shown}{more}"
-
-
-def _write_documents(info: DatasetInfo, out: Path, *, split: str, entries: Sequence[Json]) -> None:
-    """Write the COCO documents and the list of one split."""
-    rows = [entry["row"] for entry in entries]
-    images = [
-        {
-            "id": row["image_id"],
-            "file_name": Path(row["image"]).name,
-            "width": row["width"],
-            "height": row["height"],
-        }
-        for row in rows
-    ]
-    categories = [asdict(category) for category in info.categories]
-    head = {"info": {"description": f"{info.display_name}, {split}"}, "images": images}
-    folder = out / "annotations"
-    if "instance" in info.tasks:
-        things = [c for c in categories if c["isthing"]]
-        document = {**head, "annotations": _numbered(entries), "categories": _coco(things)}
-        write_json(folder / f"instances_{split}.json", document, indent=None)
-    if "panoptic" in info.tasks:
-        annotations = [
-            {
-                "image_id": entry["row"]["image_id"],
-                "file_name": Path(entry["row"]["panoptic"]).name,
-                "segments_info": entry["segments"],
-            }
-            for entry in entries
-        ]
-        document = {**head, "annotations": annotations, "categories": _coco(categories)}
-        write_json(folder / f"panoptic_{split}.json", document, indent=None)
-    write_jsonl(out / f"{split}.jsonl", rows)
-
-
-def _numbered(entries: Sequence[Json]) -> list[Json]:
-    """Return all annotations with ids from 1: pycocotools takes id 0 for 'unmatched'."""
-    every = [annotation for entry in entries for annotation in entry["annotations"]]
-    return [{"id": number, **annotation} for number, annotation in enumerate(every, start=1)]
-
-
-def _coco(categories: Sequence[Json]) -> list[Json]:
-    return [{**c, "isthing": int(c["isthing"]), "color": list(c["color"])} for c in categories]
-
-
-def _description(
-    info: DatasetInfo,
-    entries: Mapping[str, Sequence[Json]],
-    *,
-    options: Mapping[str, Any],
-    request: str,
-) -> Json:
-    categories = [asdict(category) for category in info.categories]
-    contents = {
-        split: [
-            [e["row"]["image_id"], Path(e["row"]["image"]).stem, e["row"]["content"]] for e in found
-        ]
-        for split, found in entries.items()
-    }
-    tables = [[c["id"], c["name"], c["isthing"]] for c in categories]
-    return {
-        "schema": SCHEMA,
-        "name": info.name,
-        "display_name": info.display_name,
-        "description": info.description,
-        "categories": categories,
-        "tasks": list(info.tasks),
-        "splits": {split: len(found) for split, found in entries.items()},
-        "official_splits": dict(info.splits),
-        "protocols": dict(info.protocols),
-        "licence": info.licence,
-        "citation": info.citation,
-        "homepage": info.homepage,
-        "options": dict(options),
-        "digest": json_digest([info.name, tables, contents]),
-        "request": request,
-        "class_histogram": {split: _histogram(found) for split, found in entries.items()},
-    }
-
-
-def _histogram(entries: Sequence[Json]) -> Json:
-    sums = [sum(column) for column in zip(*(entry["pixels"] for entry in entries), strict=True)]
-    return {"pixels": sums[:-1], "ignored": sums[-1]}
