@@ -228,13 +228,13 @@ def _class_row(iou: float, tp: int, fp: int, fn: int) -> dict[str, Any]:
 def _average(rows: Sequence[Mapping[str, Any]], suffix: str) -> list[tuple[str, Any]]:
     present = [row for row in rows if row["pq"] is not None]
     n = len(present)
-    result: list[tuple[str, Any]] = [("n" + suffix, n)]
+    result: list[tuple[str, Any]] = []
     for key in ("pq", "sq", "rq"):
         total = 0.0
         for row in present:  # not sum(): newer Pythons compensate it, panopticapi's loop did not
             total += row[key]
         result.append((key + suffix, total / n if n else None))
-    return result
+    return [*result, ("n" + suffix, n)]
 
 
 def image_scores(counts: PanopticCounts) -> dict[ImageId, float | None]:

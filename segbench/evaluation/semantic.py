@@ -125,8 +125,13 @@ def count(
             f"found {_size(prediction)}",
             fix="write predictions at the original size of each image",
         )
-    _refuse_unknown_truth(truth, num_classes, image_id)
-    matrix = _fold(_count_ids(_as_uint8(truth), _as_uint8(prediction)), num_classes)
+    if truth.dtype != np.uint8:
+        wide = truth[(truth < 0) | (truth > IGNORE_INDEX)]
+        _refuse_unknown_truth(np.unique(wide), num_classes, image_id)
+    table = _count_ids(_as_uint8(truth), _as_uint8(prediction))
+    unused = table[num_classes:IGNORE_INDEX].sum(axis=1)
+    _refuse_unknown_truth(np.flatnonzero(unused) + num_classes, num_classes, image_id)
+    matrix = _fold(table, num_classes)
     rows, columns = np.nonzero(matrix)
     cells = [np.zeros_like(rows), rows, columns, matrix[rows, columns]]
     return SemanticCounts(num_classes, (image_id,), np.stack(cells, axis=1).astype(np.int64))
@@ -151,12 +156,11 @@ def _count_ids(truth: IntArray, prediction: IntArray) -> IntArray:
     return sums.astype(np.int64).reshape(_IDS, _IDS)
 
 
-def _refuse_unknown_truth(truth: IntArray, num_classes: int, image_id: ImageId) -> None:
-    unknown = (truth != IGNORE_INDEX) & ((truth < 0) | (truth >= num_classes))
-    if unknown.any():
+def _refuse_unknown_truth(unknown: IntArray, num_classes: int, image_id: ImageId) -> None:
+    if len(unknown):
         raise DataError(
             f"truth of image {image_id}: expected train ids 0 to {num_classes - 1} or "
-            f"{IGNORE_INDEX}, found {np.unique(truth[unknown])[:3].tolist()}",
+            f"{IGNORE_INDEX}, found {unknown[:3].tolist()}",
             fix="prepare the dataset again, or score with its own number of classes",
         )
 

@@ -1,0 +1,99 @@
+"""``counts.npz``: the counts of every image of a task, enough for every score of a subset.
+
+A semantic or panoptic file holds one part, called after the task; an instance file holds
+``segm`` and ``bbox``. The same counts always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segbench.errors import DataError
+from segbench.evaluation import instance, panoptic, semantic
+from segbench.formats import atomic_open
+
+SCHEMA = 1
+ImageId = int | str
+Counts = semantic.SemanticCounts | panoptic.PanopticCounts | instance.InstanceCounts
+_CLASSES: Mapping[str, type[Counts]] = {
+    "semantic": semantic.SemanticCounts,
+    "panoptic": panoptic.PanopticCounts,
+    "segm": instance.InstanceCounts,
+    "bbox": instance.InstanceCounts,
+}
+
+
+def save_counts(path: Path, parts: Mapping[str, Counts]) -> None:
+    """Write counts atomically.
+
+    Args:
+        path: File to write, usually ``counts.npz``.
+        parts: Counts by part: ``semantic``, ``panoptic``, or ``segm`` and ``bbox``.
+
+    Raises:
+        DataError: Two images have one id, or the file cannot be written.
+    """
+    arrays: dict[str, Any] = {"schema": np.int64(SCHEMA)}
+    for part, counts in sorted(parts.items()):
+        if len(set(counts.image_ids)) != len(counts.image_ids):
+            raise DataError(f"{path}: an image id occurs twice in the {part} counts")
+        arrays |= {f"{part}/{key}": value for key, value in counts.to_arrays().items()}
+    with atomic_open(path) as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def load_counts(path: Path) -> dict[str, Counts]:
+    """Read what ``save_counts`` wrote, by part; ``DataError`` when it is not such a file."""
+    try:
+        with np.load(path) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        if int(arrays["schema"]) != SCHEMA:
+            raise DataError(f"{path}: expected schema {SCHEMA}, found {arrays['schema']}")
+        names = sorted({key.split("/")[0] for key in arrays if "/" in key})
+        return {part: _CLASSES[part].from_arrays(_strip(arrays, part)) for part in names}
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is no counts file: {error}", fix="evaluate the predictions again"
+        ) from error
+
+
+def _strip(arrays: Mapping[str, Any], part: str) -> dict[str, Any]:
+    start = f"{part}/"
+    return {
+        key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)
+    }
+
+
+def subset(parts: Mapping[str, Counts], image_ids: Iterable[ImageId]) -> dict[str, Counts]:
+    """Return the counts of some images.
+
+    Raises:
+        DataError: An image has no counts here.
+    """
+    wanted = set(image_ids)
+    for part, counts in parts.items():
+        missing = sorted(wanted - set(counts.image_ids), key=str)
+        if missing:
+            raise DataError(f"{len(missing)} images have no {part} counts, first ids {missing[:3]}")
+    return {part: counts.subset(wanted) for part, counts in parts.items()}
+
+
+def image_scores(parts: Mapping[str, Counts]) -> dict[ImageId, float | None]:
+    """Return one number an image, to show the worst first.
+
+    Semantic: mIoU over the classes the image shows. Panoptic: its PQ. Instance: F1 of its
+    masks at IoU 0.5 over detections scored 0.5 or more. None where nothing can be scored.
+    """
+    counts = next(parts[part] for part in ("semantic", "panoptic", "segm") if part in parts)
+    if isinstance(counts, semantic.SemanticCounts):
+        return {image: row["miou"] for image, row in semantic.image_scores(counts).items()}
+    if isinstance(counts, panoptic.PanopticCounts):
+        return panoptic.image_scores(counts)
+    return instance.image_scores(counts)

@@ -1,0 +1,186 @@
+"""A whole prediction folder against a prepared dataset: counts stored, scores returned.
+
+The folder has the layout of docs/architecture.md: ``semantic/<stem>.png``,
+``instances.json``, ``panoptic.json`` with ``panoptic/<file_name>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segbench.errors import ConfigError, DataError
+from segbench.evaluation import instance, panoptic, semantic
+from segbench.evaluation.counts import Counts, save_counts
+from segbench.evaluation.panoptic_files import evaluate_panoptic
+from segbench.evaluation.protocol import Protocol, get_protocol
+from segbench.formats import read_label_map
+from segbench.prepared import PreparedDataset
+from segbench.progress import track
+from segbench.types import Category, ImageRecord, Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one task.
+
+    ``scores``: fractions in [0, 1], None without a value (``n``, ``n_things``, ``n_stuff``
+    are numbers of categories). ``per_class``: ``name``, ``color``, ``isthing`` and the
+    class's own scores, in the order of the dataset's categories.
+    """
+
+    scores: dict[str, float | None]
+    per_class: list[dict[str, Any]]
+    num_images: int
+
+
+def evaluate(
+    dataset: PreparedDataset,
+    split: str,
+    predictions: Path,
+    *,
+    task: Task,
+    protocol_id: str,
+    counts_path: Path,
+) -> Evaluation:
+    """Score every image of a split and store the counts.
+
+    Args:
+        dataset: The prepared truth.
+        split: One of its splits.
+        predictions: Folder with the predictions of that split.
+        task: What to score.
+        protocol_id: The protocol to score under.
+        counts_path: Where the counts of each image go (``counts.npz``).
+
+    Raises:
+        ConfigError: The dataset has no such split or truth, or the protocol does not fit.
+        DataError: A prediction is missing, broken or does not fit the truth. Nothing is
+            scored in part.
+    """
+    protocol = get_protocol(protocol_id, task=task)
+    if task not in dataset.tasks:
+        raise ConfigError(
+            f"dataset '{dataset.name}' has no {task} truth",
+            fix=f"its tasks are {', '.join(dataset.tasks)}",
+        )
+    records = dataset.images(split)
+    parts = count_split(dataset, split, Path(predictions), task=task, records=records)
+    _check_images(parts, records)
+    result = score_parts(parts, protocol)
+    save_counts(counts_path, parts)
+    per_class = result.pop("per_class")
+    return Evaluation(result, _describe(dataset, parts, per_class), len(records))
+
+
+def count_split(
+    dataset: PreparedDataset,
+    split: str,
+    predictions: Path,
+    *,
+    task: Task,
+    records: Sequence[ImageRecord],
+) -> dict[str, Counts]:
+    """Return the counts of a split by part, as ``counts.npz`` stores them."""
+    if task == "semantic":
+        return {"semantic": _count_semantic(records, predictions, len(dataset.table))}
+    if task == "panoptic":
+        found = evaluate_panoptic(
+            dataset.panoptic_file(split),
+            predictions / "panoptic.json",
+            truth_folder=dataset.panoptic_folder(split),
+            prediction_folder=predictions / "panoptic",
+        )
+        return {"panoptic": found}
+    truth, results = dataset.instances_file(split), predictions / "instances.json"
+    return {
+        "segm": instance.match(truth, results, iou_type="segm"),
+        "bbox": instance.match(truth, results, iou_type="bbox"),
+    }
+
+
+def _count_semantic(
+    records: Sequence[ImageRecord], predictions: Path, num_classes: int
+) -> semantic.SemanticCounts:
+    folder = predictions / "semantic"
+    missing = [r.stem for r in records if not (folder / f"{r.stem}.png").is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: no prediction for {len(missing)} of {len(records)} images, first "
+            f"{', '.join(f'{stem}.png' for stem in missing[:3])}",
+            fix="predict every image of the split; a part of it is never scored",
+        )
+    steps = track(records, len(records), "evaluate semantic")
+    return semantic.merge([_count_image(record, folder, num_classes) for record in steps])
+
+
+def _count_image(record: ImageRecord, folder: Path, num_classes: int) -> semantic.SemanticCounts:
+    if record.semantic is None:
+        raise DataError(f"{record.image} has no semantic truth in the prepared dataset")
+    path = folder / f"{record.stem}.png"
+    truth, prediction = read_label_map(record.semantic), read_label_map(path)
+    try:
+        return semantic.count(truth, prediction, num_classes=num_classes, image_id=record.image_id)
+    except DataError as error:
+        raise DataError(f"{path}: {error.what}", fix=error.fix) from error
+
+
+def _check_images(parts: Mapping[str, Counts], records: Sequence[ImageRecord]) -> None:
+    expected = {record.image_id for record in records}
+    for part, counts in parts.items():
+        differing = sorted(expected ^ set(counts.image_ids), key=str)
+        if differing:
+            raise DataError(
+                f"the {part} truth and the split's image list differ in {len(differing)} "
+                f"images, first ids {differing[:3]}",
+                fix="prepare the dataset again",
+            )
+
+
+def score_parts(parts: Mapping[str, Counts], protocol: Protocol) -> dict[str, Any]:
+    """Turn stored counts into scores under a protocol, ``per_class`` among them."""
+    result: dict[str, Any] = {}
+    per_class: list[dict[str, Any]] = []
+    for counts in parts.values():
+        found = _score(counts, protocol)
+        rows = found.pop("per_class")
+        per_class = [{**old, **new} for old, new in zip(per_class or rows, rows, strict=True)]
+        result |= found
+    return {**result, "per_class": per_class}
+
+
+def _score(counts: Counts, protocol: Protocol) -> dict[str, Any]:
+    if isinstance(counts, semantic.SemanticCounts):
+        return semantic.scores(counts, protocol)
+    if isinstance(counts, panoptic.PanopticCounts):
+        return panoptic.scores(counts, protocol)
+    return instance.scores(counts, protocol)
+
+
+def _describe(
+    dataset: PreparedDataset, parts: Mapping[str, Counts], rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Name the rows and put them in the order of the dataset's categories."""
+    counts = next(iter(parts.values()))
+    ids: Sequence[int] = dataset.table.category_ids
+    if not isinstance(counts, semantic.SemanticCounts):
+        ids = counts.category_ids
+    by_id = dict(zip(ids, rows, strict=True))
+    unknown = sorted(set(by_id) - set(dataset.table.category_ids))
+    if unknown:
+        raise DataError(
+            f"dataset '{dataset.name}': its truth has categories its description lacks: {unknown}",
+            fix="prepare the dataset again",
+        )
+    return [{**_facts(c), **by_id[c.id]} for c in dataset.table.categories if c.id in by_id]
+
+
+def _facts(category: Category) -> dict[str, Any]:
+    return {
+        "id": category.id,
+        "name": category.name,
+        "color": list(category.color),
+        "isthing": category.isthing,
+    }
