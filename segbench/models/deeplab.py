@@ -108,16 +108,19 @@ class DeepLabV3Plus(SemanticModel):
 
 
 class TinyDeepLabV3Plus(SemanticModel):
-    """The head at a quarter of its width on a residual trunk; low-level features of stride 2."""
+    """The head at a quarter of its width on a residual trunk of output stride 8.
+
+    The objects it is for are small: low-level features come from stride 2, not 4.
+    """
 
     def __init__(self, num_classes: int, *, width: int = 48) -> None:
         super().__init__(num_classes)
-        self.trunk = ResidualTrunk(width)
+        self.trunk = ResidualTrunk(width, output_stride=8)
         self.head = DeepLabV3PlusHead(
             self.trunk.channels["stride8"],
             self.trunk.channels["stride2"],
             num_classes=num_classes,
-            dilations=(2, 4, 6),
+            dilations=(1, 2, 4),
             width=64,
             low_width=24,
             dropout=0.1,
