@@ -17,7 +17,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from segbench.config import Recipe
@@ -117,16 +116,23 @@ class SplitDataset(Dataset[Sample]):
         split: Its split.
         task: Decides which truths are read; None reads images only.
         processes: Processes that will each hold a copy of the cache.
+        keep: Keep samples in memory at all.
     """
 
     def __init__(
-        self, dataset: PreparedDataset, split: str, *, task: Task | None, processes: int = 1
+        self,
+        dataset: PreparedDataset,
+        split: str,
+        *,
+        task: Task | None,
+        processes: int = 1,
+        keep: bool = True,
     ) -> None:
         self.truth = SplitTruth(dataset, split, task=task)
         self.records = self.truth.records
         planes = 3 if task is None else 12
         needed = sum(record.width * record.height * planes for record in self.records)
-        self._keep = needed * processes <= CACHE_BYTES
+        self._keep = keep and needed * processes <= CACHE_BYTES
         self._cache: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -215,9 +221,3 @@ def _quiet_worker(_: int) -> None:
     """Leave the signals of a preemption to the trainer, which still needs its batches."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-
-
-def pad_to_multiple(images: Tensor, divisor: int) -> Tensor:
-    """Pad images [N, 3, H, W] right and below with 0 to a multiple of ``divisor``."""
-    height, width = images.shape[-2:]
-    return functional.pad(images, (0, -width % divisor, 0, -height % divisor))

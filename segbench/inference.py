@@ -1,0 +1,215 @@
+"""Prediction of a split: whole images, sliding windows, several scales, mirrored.
+
+Axes: N images, C classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from segbench.building import build_model, load_weights
+from segbench.config import Recipe
+from segbench.data import DIVISOR, Batch, SplitDataset, collate
+from segbench.errors import ConfigError
+from segbench.prediction_files import PredictionWriter
+from segbench.prepared import PreparedDataset
+from segbench.progress import track
+from segbench.runtime import autocast_dtype, choose_device, explain_memory, numerics
+from segbench.transforms import EvalPreset, to_view
+from segbench.types import ImageRecord, Prediction, Sample
+
+PIXELS_PER_BATCH = 1 << 20
+MAX_BATCH = 32
+TINY = 1e-12
+"""Smallest probability whose logarithm is taken."""
+
+
+def predict_split(
+    recipe: Recipe,
+    weights: Path,
+    dataset: PreparedDataset,
+    split: str,
+    out: Path,
+    *,
+    device: str | None = None,
+) -> list[str]:
+    """Predict every image of a split and write the public formats.
+
+    Args:
+        recipe: The experiment the weights come from.
+        weights: Its ``weights.safetensors``.
+        dataset: The prepared dataset; only its images are read.
+        split: The split to predict.
+        out: Folder of the predictions; the caller adds the manifest.
+        device: See ``runtime.choose_device``.
+
+    Returns:
+        The written paths, relative to ``out``.
+
+    Raises:
+        TrainingError: The weights are of another model or number of classes.
+        ConfigError: The recipe asks a model for a kind of inference it has not.
+    """
+    place = choose_device(recipe, device)
+    _check_recipe(recipe)
+    with numerics(recipe, place):
+        model = build_model(recipe, dataset.table, pretrained=False)
+        load_weights(weights, model)
+        form = torch.channels_last if recipe.channels_last else torch.preserve_format
+        model.to(device=place, memory_format=form).eval()  # type: ignore[call-overload]
+        samples = SplitDataset(dataset, split, task=None, keep=False)
+        writer = PredictionWriter(
+            out,
+            dataset.table,
+            panoptic_indices=recipe.task == "panoptic",
+            score_threshold=recipe.score_threshold,
+        )
+        label = f"predict {recipe.model} on {dataset.name}/{split}"
+        predictions = _predictions(model, samples, recipe, place)
+        for record, prediction in track(predictions, len(samples), label):
+            writer.add(record, prediction)
+    return writer.close()
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    plain = recipe.inference == "whole" and recipe.multi_scale == (1.0,) and not recipe.flip
+    if recipe.task != "semantic" and not plain:
+        raise ConfigError(
+            f"recipe of '{recipe.model}': inference: slide, multi_scale and flip are for "
+            f"semantic models, its task is {recipe.task}",
+            fix="set inference: whole, multi_scale: [1.0], flip: false",
+        )
+    if not recipe.multi_scale or min(recipe.multi_scale) <= 0:
+        raise ConfigError(f"multi_scale: expected factors above 0, found {recipe.multi_scale}")
+
+
+def _predictions(
+    model: nn.Module, samples: SplitDataset, recipe: Recipe, device: torch.device
+) -> Iterator[tuple[ImageRecord, Prediction]]:
+    records = {record.image_id: record for record in samples.records}
+    for batch in _batches(samples, recipe):
+        place = f"predicting {len(batch.image_ids)} images of {batch.targets.sizes[0]} pixels"
+        with explain_memory(place, "ask for more memory, or set inference: slide"):
+            found = predict_batch(model, batch, recipe, device)
+        for image_id, prediction in zip(batch.image_ids, found, strict=True):
+            yield records[image_id], prediction
+
+
+@torch.inference_mode()
+def predict_batch(
+    model: nn.Module, batch: Batch, recipe: Recipe, device: torch.device
+) -> list[Prediction]:
+    """Return the prediction of each image of a batch at the image's own size."""
+    images = batch.images.to(device, non_blocking=True)
+    if recipe.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    dtype = autocast_dtype(recipe, device)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        if recipe.multi_scale != (1.0,) or recipe.flip:
+            outputs: dict[str, Any] = {"logits": averaged_logits(model, images, recipe)}
+        elif recipe.inference == "slide":
+            outputs = {"logits": _logits(model, images, recipe)}
+        else:
+            outputs = model(images)
+        found: list[Prediction] = model.predict(outputs, batch.targets.sizes)  # type: ignore[operator]
+    return found
+
+
+def averaged_logits(model: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+    """Return log of the class probabilities averaged over scales and mirror images.
+
+    Each view of images [N, 3, H, W] is predicted (whole or by windows), its logits resized
+    back to [N, C, H, W], and its softmax averaged with the others.
+    """
+    size = images.shape[-2:]
+    total, views = torch.zeros((), device=images.device), 0
+    for factor in recipe.multi_scale:
+        scaled = _resize(images, (round(size[0] * factor), round(size[1] * factor)))
+        for mirrored in (False, True) if recipe.flip else (False,):
+            logits = _logits(model, scaled.flip(-1) if mirrored else scaled, recipe)
+            logits = _resize(logits.flip(-1) if mirrored else logits, (size[0], size[1]))
+            total, views = total + logits.softmax(dim=1), views + 1
+    return (total / views).clamp_min(TINY).log()
+
+
+def _logits(model: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.inference == "slide" and recipe.window is not None:
+        stride = recipe.window_stride or (recipe.window[0] * 2 // 3, recipe.window[1] * 2 // 3)
+        return slide_logits(model, images, window=recipe.window, stride=stride)
+    logits: Tensor = model(images)["logits"]
+    return logits.float()
+
+
+def slide_logits(
+    model: nn.Module, images: Tensor, *, window: tuple[int, int], stride: tuple[int, int]
+) -> Tensor:
+    """Return logits [N, C, H, W] of images by overlapping windows, averaged where they meet.
+
+    The last window of a row or column is moved back to end at the border; an image smaller
+    than the window is taken whole on that axis.
+    """
+    height, width = images.shape[-2:]
+    total: Tensor | None = None
+    visits = images.new_zeros((1, 1, height, width))
+    for top in window_starts(height, window[0], stride[0]):
+        for left in window_starts(width, window[1], stride[1]):
+            place = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+            logits = model(images[place])["logits"].float()
+            if total is None:
+                total = logits.new_zeros((len(images), logits.shape[1], height, width))
+            total[place] += logits
+            visits[place] += 1
+    assert total is not None
+    return total / visits
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """Return where windows start so that they cover ``length`` pixels."""
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _batches(samples: SplitDataset, recipe: Recipe) -> DataLoader[Batch]:
+    return DataLoader(
+        samples,  # type: ignore[arg-type]
+        batch_sampler=_groups(samples.records),
+        collate_fn=partial(_collate, preset=EvalPreset(recipe), divisor=DIVISOR[recipe.task]),
+        num_workers=recipe.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate(samples: list[Sample], *, preset: EvalPreset, divisor: int) -> Batch:
+    views = [preset(to_view(sample)) for sample in samples]
+    return collate(views, [s.record.image_id for s in samples], divisor=divisor)
+
+
+def _groups(records: list[ImageRecord]) -> list[list[int]]:
+    """Return indices in file order, in runs of images of one size."""
+    groups: list[list[int]] = []
+    for index, record in enumerate(records):
+        limit = max(1, min(MAX_BATCH, PIXELS_PER_BATCH // (record.width * record.height)))
+        same = groups and _size(records[groups[-1][0]]) == _size(record)
+        if same and len(groups[-1]) < limit:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _size(record: ImageRecord) -> tuple[int, int]:
+    return record.height, record.width
