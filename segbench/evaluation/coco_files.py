@@ -136,6 +136,8 @@ class _PlaceRules:
         if mask["size"] != [height, width]:
             return f"size {mask['size']} on an image of {[height, width]}"
         pixels = _rle_pixels(mask["counts"])
+        if pixels < 0:
+            return "run lengths that cannot be decoded"
         if pixels != height * width:
             return f"runs over {pixels} of {height * width} pixels"
         return None
