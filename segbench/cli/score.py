@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from segbench.cli import output
+
+if TYPE_CHECKING:
+    from segbench.evaluation.counts import Counts
 
 GENERIC = {
     "semantic": "semantic-pooled",
@@ -38,19 +41,21 @@ def score(
     from typing import cast
 
     from segbench.evaluation.counts import save_counts
+    from segbench.evaluation.folder import score_parts
     from segbench.evaluation.protocol import get_protocol
     from segbench.formats import write_json
     from segbench.types import Task
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     if task == "semantic":
-        counts, scores = _semantic(gt, pred, num_classes, chosen)
+        parts = _semantic(gt, pred, num_classes or chosen.num_classes)
     elif task == "instance":
-        counts, scores = _instance(gt, pred, chosen)
+        parts = _instance(gt, pred)
     else:
-        counts, scores = _panoptic(gt, pred, gt_folder, pred_folder, chosen)
+        parts = _panoptic(gt, pred, gt_folder, pred_folder)
+    scores = score_parts(parts, chosen)
     if out is not None:
-        save_counts(out / "counts.npz", **counts)
+        save_counts(out / "counts.npz", parts)
         write_json(out / "scores.json", {"protocol": chosen.id, "scores": scores})
     if as_json:
         output.json_out({"protocol": chosen.id, "rule": chosen.rule, "scores": scores})
@@ -64,24 +69,20 @@ def _shown(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
 
 
-def _semantic(
-    gt: Path, pred: Path, num_classes: int | None, protocol: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _semantic(gt: Path, pred: Path, num_classes: int | None) -> dict[str, Counts]:
     from segbench.errors import ConfigError
-    from segbench.evaluation.semantic import count, merge, scores
+    from segbench.evaluation.semantic import count, merge
     from segbench.formats import read_label_map
     from segbench.progress import track
 
-    classes = num_classes or protocol.num_classes
-    if classes is None:
-        raise ConfigError("--num-classes is missing", fix=f"{protocol.id} takes any number")
+    if num_classes is None:
+        raise ConfigError("--num-classes is missing", fix="say how many train ids there are")
     pairs = _pairs(gt, pred)
     parts = [
-        count(read_label_map(t), read_label_map(p), num_classes=classes, image_id=t.stem)
+        count(read_label_map(t), read_label_map(p), num_classes=num_classes, image_id=t.stem)
         for t, p in track(pairs, len(pairs), "score")
     ]
-    counts = merge(parts)
-    return {"semantic": counts}, scores(counts, protocol)
+    return {"semantic": merge(parts)}
 
 
 def _pairs(gt: Path, pred: Path) -> list[tuple[Path, Path]]:
@@ -104,20 +105,15 @@ def _pairs(gt: Path, pred: Path) -> list[tuple[Path, Path]]:
     return [(path, pred / path.name) for path in truths]
 
 
-def _instance(gt: Path, pred: Path, protocol: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    from segbench.evaluation.instance import match, scores
+def _instance(gt: Path, pred: Path) -> dict[str, Counts]:
+    from segbench.evaluation.instance import match
 
-    masks, boxes = (match(gt, pred, iou_type=kind) for kind in ("segm", "bbox"))
-    merged = scores(masks, protocol) | {
-        k: v for k, v in scores(boxes, protocol).items() if k != "per_class"
-    }
-    return {"segm": masks, "bbox": boxes}, merged
+    return {"segm": match(gt, pred, iou_type="segm"), "bbox": match(gt, pred, iou_type="bbox")}
 
 
 def _panoptic(
-    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, protocol: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    from segbench.evaluation.panoptic import scores
+    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None
+) -> dict[str, Counts]:
     from segbench.evaluation.panoptic_files import evaluate_panoptic
 
     counts = evaluate_panoptic(
@@ -125,4 +121,4 @@ def _panoptic(
         truth_folder=gt_folder or gt.with_suffix(""),
         prediction_folder=pred_folder or pred.with_suffix(""),
     )  # fmt: skip
-    return {"panoptic": counts}, scores(counts, protocol)
+    return {"panoptic": counts}
