@@ -50,7 +50,7 @@ def save_counts(path: Path, parts: Mapping[str, Counts]) -> None:
 def load_counts(path: Path) -> dict[str, Counts]:
     """Read what ``save_counts`` wrote, by part; ``DataError`` when it is not such a file."""
     try:
-        with np.load(path) as archive:
+        with Path(path).open("rb") as stream, np.load(stream) as archive:
             arrays = {key: archive[key] for key in archive.files}
         if int(arrays["schema"]) != SCHEMA:
             raise DataError(f"{path}: expected schema {SCHEMA}, found {arrays['schema']}")
@@ -58,7 +58,7 @@ def load_counts(path: Path) -> dict[str, Counts]:
         return {part: _CLASSES[part].from_arrays(_strip(arrays, part)) for part in names}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is no counts file: {error}", fix="evaluate the predictions again"
         ) from error
