@@ -92,8 +92,9 @@ def _class_weights(recipe: Recipe, dataset: PreparedDataset) -> list[float] | No
         return list(recipe.class_weights)
     if recipe.class_weight_power is None:
         return None
-    histogram = (dataset.description.get("class_histogram") or {}).get(recipe.train_split)
-    if histogram is None or len(histogram) != classes:
+    histograms = dataset.description.get("class_histogram", {})
+    histogram = histograms.get(recipe.train_split, {}).get("pixels", [])
+    if len(histogram) != classes:
         raise ConfigError(
             f"{dataset.description_file} has no class_histogram of split '{recipe.train_split}', "
             "which class_weight_power needs",

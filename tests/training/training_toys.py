@@ -123,7 +123,7 @@ def write_dataset(root: Path, *, train: int = 10, val: int = 5, seed: int = 0) -
     rng = np.random.default_rng(seed)
     for split, number in (("train", train), ("val", val)):
         _write_split(root, split, number, rng)
-    histogram = {"train": [400, 50, 300, 0]}
+    histogram = {"train": {"pixels": [400, 50, 300, 0], "ignored": 7}}
     description = {
         "schema": 1, "name": "toys", "tasks": ["semantic", "instance", "panoptic"],
         "categories": CATEGORIES, "splits": {"train": train, "val": val},
