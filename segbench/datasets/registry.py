@@ -1,4 +1,4 @@
-"""The list of datasets: every Python file of this folder that has an ``INFO``.
+"""The list of datasets: every Python file of this folder that has a line ``INFO = ...``.
 
 Folders named in the environment variable ``SEGBENCH_DATASETS_PATH`` (separated as in PATH)
 are searched too: a dataset of your own is one file there.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -56,22 +57,25 @@ def dataset_source(name: str) -> Path:
 def _modules() -> dict[str, DatasetModule]:
     modules: dict[str, DatasetModule] = {}
     for source in _dataset_files():
-        module = _import(source)
-        if not hasattr(module, "INFO"):
-            continue
-        name = cast(DatasetModule, module).INFO.name
+        module = cast(DatasetModule, _import(source))
+        name = module.INFO.name
         if name != source.stem:
             raise ConfigError(f"{source}: INFO.name is '{name}', expected '{source.stem}'")
         if name in modules:
             raise ConfigError(f"dataset '{name}' is defined twice, the second time in {source}")
-        modules[name] = cast(DatasetModule, module)
+        modules[name] = module
     return modules
 
 
 def _dataset_files() -> list[Path]:
     extra = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
     folders = [DATASETS_FOLDER, *extra]
-    return [f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"]
+    return [f for folder in folders for f in sorted(folder.glob("*.py")) if _is_dataset(f)]
+
+
+def _is_dataset(source: Path) -> bool:
+    """Tell from the text, so that the other modules of this folder are not imported."""
+    return re.search(r"^INFO\b", source.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 @cache
