@@ -43,6 +43,8 @@ def evaluate_panoptic(
     categories = read_categories(truth, truth_json)
     predictions = _by_image(prediction_json, strict_compat)
     annotations = _annotations(truth, truth_json)
+    if not annotations:
+        raise DataError(f"{truth_json}: there are no images to score")
     if not strict_compat:
         _refuse_repeated([a["image_id"] for a in annotations], truth_json)
     _refuse_missing(annotations, predictions, prediction_json)
@@ -123,8 +125,6 @@ def _refuse_missing(
             f"first ids {missing[:3]}",
             fix="predict every image of the split; a part of it is never scored",
         )
-    if not annotations:
-        raise DataError(f"{source}: the truth has no images to score")
 
 
 def _count_files(

@@ -90,6 +90,8 @@ def _at_zero(entries: IntArray) -> IntArray:
 
 def merge(parts: Sequence[SemanticCounts]) -> SemanticCounts:
     """Join the counts of several images or shards of one label set."""
+    if not parts:
+        raise DataError("there are no images to score")
     if len({part.num_classes for part in parts}) != 1:
         found = sorted({part.num_classes for part in parts})
         raise DataError(f"counts to be added need one number of classes, found {found}")

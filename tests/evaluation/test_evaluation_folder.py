@@ -242,6 +242,15 @@ def test_truth_and_image_list_must_agree(dataset, oracle):
             run(dataset, oracle, task)
 
 
+def test_an_empty_split_has_no_score(dataset, oracle):
+    write_jsonl(dataset.root / "val.jsonl", [])
+    path = dataset.panoptic_file("val")
+    write_json(path, {**read_json(path), "annotations": []})
+    for task in ("semantic", "panoptic"):
+        with pytest.raises(DataError, match="no images to score"):
+            run(dataset, oracle, task)
+
+
 def test_a_folder_without_predictions_is_named(dataset, tmp_path):
     for task, name in {"instance": "instances.json", "panoptic": "panoptic.json"}.items():
         with pytest.raises(DataError, match=f"{name} does not exist"):
