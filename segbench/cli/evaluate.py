@@ -94,10 +94,7 @@ def _score(
         seconds=time.monotonic() - begin,
     )
     write_json(out / "record.json", record)
-    shown = [f"{k} {100 * v:.1f}" for k, v in result.scores.items() if _is_fraction(k, v)]
+    fractions = {k: v for k, v in result.scores.items() if v is not None and k.split("_")[0] != "n"}
+    shown = [f"{k} {100 * v:.1f}" for k, v in fractions.items()]
     click.echo(f"{task} ({protocol_id}): {'  '.join(shown[:8])}", err=True)
     return record
-
-
-def _is_fraction(name: str, value: float | None) -> bool:
-    return value is not None and not (name == "n" or name.startswith("n_"))

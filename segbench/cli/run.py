@@ -40,7 +40,7 @@ def run(
         command += ["--profile", profile]
     else:
         command += ["--cores", str(cores or os.cpu_count() or 1), "--keep-going"]
-        command += ["--rerun-incomplete", *_gpu_limit()]
+        command += ["--rerun-incomplete", "--scheduler", "greedy", *_gpu_limit()]
     command += ["--dry-run"] if dry_run else []
     command += snakemake_options
     say(shlex.join(["snakemake", *command[3:]]))

@@ -31,7 +31,7 @@ rule prepare:
         R / "data/{dataset}/dataset.json",
     log:
         R / "logs/prepare/{dataset}.log",
-    priority: 100
+    priority: 100000
     conda:
         "../../envs/score.yaml"
     threads: 1

@@ -11,6 +11,11 @@ def train_length(wildcards) -> str:
     return f"--iterations {cell_of(wildcards).recipe.iterations}"
 
 
+def train_priority(wildcards) -> int:
+    """Return a rank that starts the rows listed first in the configuration first."""
+    return 1000 + len(PLAN.cells) - PLAN.cells.index(cell_of(wildcards))
+
+
 # The state folder is no output: Snakemake deletes the outputs of a failed job, and a killed
 # training must resume. Retries live in profiles only (a rule's own are repeated inside a job).
 rule train:
@@ -24,7 +29,7 @@ rule train:
         R / "logs/train/{dataset}/{experiment}/seed{seed}.log",
     wildcard_constraints:
         experiment=one_of(EXPERIMENTS),
-    priority: 50
+    priority: train_priority
     conda:
         "../../envs/segbench.yaml"
     threads: lambda wildcards: cell_of(wildcards).recipe.threads
