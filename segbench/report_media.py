@@ -1,0 +1,256 @@
+"""Pictures of the report: a photograph once, its truth once, predictions and errors per run.
+
+Label maps are lossless WebP with alpha laid over the photograph by the page, so one file is
+both the picture and the exact evidence, at any opacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from segbench.errors import DataError
+from segbench.evaluation.counts import image_scores, load_counts
+from segbench.evaluation.semantic import SemanticCounts
+from segbench.formats import atomic_path, read_image
+from segbench.prepared import PreparedDataset
+from segbench.report_board import Cell, slug
+from segbench.report_layers import ERROR_LEGEND, Layers, open_layers
+from segbench.report_metrics import IMAGE_SCORES, Metric
+from segbench.report_runs import run_slug
+from segbench.types import ImageRecord, IntArray
+
+VIEWS = (("image", "Image"), ("truth", "Truth"), ("prediction", "Prediction"), ("error", "Error"))
+PHOTO_SIDE = 1024
+PHOTO_QUALITY = 82
+Picture = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the counts of one record say: a score per image id, and the confusion matrix."""
+
+    scores: Mapping[Any, float | None] = field(default_factory=dict)
+    confusion: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The images of one run and task, in the order they are shown."""
+
+    images: list[Picture]
+    palette: list[Mapping[str, Any]]
+    order_note: str
+    views: tuple[tuple[str, str], ...] = VIEWS
+    error_legend: tuple[Mapping[str, Any], ...] = ERROR_LEGEND
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Images with the predictions of several runs, by run slug."""
+
+    images: list[Picture]
+    palette: list[Mapping[str, Any]]
+    error_legend: tuple[Mapping[str, Any], ...] = ERROR_LEGEND
+
+
+class Galleries:
+    """Makes and remembers every picture of a site.
+
+    Args:
+        results: The results folder.
+        out: The site being built.
+        limit: Images of a run; 0 makes no pictures at all.
+    """
+
+    def __init__(self, results: Path, out: Path, limit: int) -> None:
+        self.results, self.out, self.limit = results, out, limit
+        self._galleries: dict[tuple[str, str, str], Gallery | None] = {}
+        self._evidence: dict[tuple[str, str, str], Evidence] = {}
+        self._datasets: dict[str, PreparedDataset | None] = {}
+        self._records: dict[tuple[str, str], list[ImageRecord]] = {}
+        self._layers: dict[tuple[str, str, str], Layers | None] = {}
+
+    def evidence(self, cell: Cell) -> Evidence:
+        """Return what the stored counts of a cell say; empty when there are none."""
+        key = _key(cell)
+        if key not in self._evidence:
+            self._evidence[key] = _read_evidence(self._counts_path(cell))
+        return self._evidence[key]
+
+    def of_cell(self, cell: Cell) -> Gallery | None:
+        """Return the gallery of a scored cell, worst image first.
+
+        None when galleries are off, or the prepared images or predictions are not there.
+        """
+        key = _key(cell)
+        if key not in self._galleries:
+            self._galleries[key] = self._make(cell)
+        return self._galleries[key]
+
+    def compare(self, cells: Sequence[Cell], metric: Metric) -> Comparison:
+        """Return the images on which the cells disagree most, with all their predictions.
+
+        Controls are shown but do not decide which images those are, unless fewer than two
+        trained runs are there.
+        """
+        trained = [cell for cell in cells if cell["kind"] != "control"]
+        judges = trained if len(trained) > 1 else cells
+        spreads = _spreads([self.evidence(cell).scores for cell in judges])
+        records = self._split(cells[0])
+        ordered = sorted(records, key=lambda r: -spreads.get(r.image_id, -1.0))[: self.limit]
+        images = []
+        for record in ordered:
+            picture = self._base(cells[0], record)
+            models = {run_slug(c): self._shown(c, record, metric) for c in cells}
+            images.append(
+                {**picture, "models": models, "spread": metric.text(spreads.get(record.image_id))}
+            )
+        return Comparison(images, self._palette(cells[0]))
+
+    def _shown(self, cell: Cell, record: ImageRecord, metric: Metric) -> Picture:
+        score = self.evidence(cell).scores.get(record.image_id)
+        return {**self._predicted(cell, record), "score": metric.text(score)}
+
+    def _make(self, cell: Cell) -> Gallery | None:
+        if self.limit <= 0 or self._prediction(cell) is None:
+            return None
+        scores = self.evidence(cell).scores
+        metric = IMAGE_SCORES[cell["task"]]
+        records = sorted(self._split(cell), key=lambda r: _worst_first(scores.get(r.image_id)))
+        images = [
+            {
+                **self._base(cell, record),
+                **self._predicted(cell, record),
+                "score": metric.text(scores.get(record.image_id)),
+            }
+            for record in records[: self.limit]
+        ]
+        return Gallery(images, self._palette(cell), _order_note(cell, metric, len(images), scores))
+
+    def _counts_path(self, cell: Cell) -> Path:
+        run = self.results / str(cell["run_folder"])
+        name = str((cell.get("record") or {}).get("counts") or "counts.npz")
+        return run / "evaluation" / str(cell["split"]) / str(cell["task"]) / name
+
+    def _dataset(self, name: str) -> PreparedDataset | None:
+        if name not in self._datasets:
+            root = self.results / "data" / name
+            ready = (root / "dataset.json").is_file()
+            self._datasets[name] = PreparedDataset.open(root) if ready else None
+        return self._datasets[name]
+
+    def _split(self, cell: Cell) -> list[ImageRecord]:
+        key = (cell["dataset"], cell["split"])
+        dataset = self._dataset(cell["dataset"])
+        if key not in self._records:
+            known = dataset is not None and (dataset.root / f"{cell['split']}.jsonl").is_file()
+            self._records[key] = dataset.images(cell["split"]) if dataset and known else []
+        return self._records[key]
+
+    def _truth(self, cell: Cell) -> Layers | None:
+        key = ("", cell["dataset"], f"{cell['split']}/{cell['task']}")
+        dataset = self._dataset(cell["dataset"])
+        if key not in self._layers:
+            self._layers[key] = (
+                open_layers(dataset, cell["split"], cell["task"]) if dataset else None
+            )
+        return self._layers[key]
+
+    def _prediction(self, cell: Cell) -> Layers | None:
+        key = _key(cell)
+        if key not in self._layers:
+            folder = self.results / cell["run_folder"] / "predictions" / cell["split"]
+            dataset = self._dataset(cell["dataset"])
+            opened = dataset and open_layers(dataset, cell["split"], cell["task"], folder)
+            self._layers[key] = opened or None
+        return self._layers[key]
+
+    def _palette(self, cell: Cell) -> list[Mapping[str, Any]]:
+        dataset = self._dataset(cell["dataset"])
+        categories = dataset.description["categories"] if dataset else []
+        return [c for c in categories if c["isthing"] or cell["task"] != "instance"]
+
+    def _base(self, cell: Cell, record: ImageRecord) -> Picture:
+        """Return what an image has whatever the model: its photograph and truth."""
+        key = slug(record.stem)
+        folder = Path("media", slug(cell["dataset"]), slug(cell["split"]))
+        photo = folder / "photo" / f"{key}.webp"
+        if not (self.out / photo).exists():
+            _save_photo(record.image, self.out / photo)
+        truth = folder / f"truth-{cell['task']}" / f"{key}.webp"
+        layers = self._truth(cell)
+        shown = layers is not None and layers.write(record, self.out / truth)
+        return {
+            "key": key,
+            "anchor": f"image-{key}",
+            "name": record.stem,
+            "width": record.width,
+            "height": record.height,
+            "photo": photo.as_posix(),
+            "truth": truth.as_posix() if shown else "",
+        }
+
+    def _predicted(self, cell: Cell, record: ImageRecord) -> Picture:
+        folder = Path("media", run_slug(cell), cell["task"])
+        path = folder / f"{slug(record.stem)}.webp"
+        error = folder / f"{slug(record.stem)}-error.webp"
+        layers, truth = self._prediction(cell), self._truth(cell)
+        shown = layers is not None and layers.write(record, self.out / path)
+        wrong = shown and truth and layers and layers.write_error(record, truth, self.out / error)
+        return {
+            "prediction": path.as_posix() if shown else "",
+            "error": error.as_posix() if wrong else "",
+        }
+
+
+def _key(cell: Cell) -> tuple[str, str, str]:
+    return str(cell["run_folder"]), str(cell["split"]), str(cell["task"])
+
+
+def _read_evidence(path: Path) -> Evidence:
+    if not path.is_file():
+        return Evidence()
+    parts = load_counts(path)
+    semantic = parts.get("semantic")
+    matrix = semantic.confusion if isinstance(semantic, SemanticCounts) else None
+    return Evidence(image_scores(parts), matrix)
+
+
+def _worst_first(score: float | None) -> tuple[bool, float]:
+    return score is None, score or 0.0
+
+
+def _order_note(cell: Cell, metric: Metric, count: int, scores: Mapping[Any, Any]) -> str:
+    if not scores:
+        return f"{count} images in file order: no counts per image were found"
+    shown = (
+        f"the {count} worst of {len(scores)} images"
+        if count < len(scores)
+        else f"all {count} images"
+    )
+    note = f"{shown}, lowest {metric.label} first ({metric.meaning})"
+    return note + (
+        ". Only detections scored 0.5 or more are drawn" if cell["task"] == "instance" else ""
+    )
+
+
+def _spreads(tables: Sequence[Mapping[Any, float | None]]) -> dict[Any, float]:
+    """Return the range of scores of each image that at least two tables score."""
+    ids = dict.fromkeys(image for table in tables for image in table)
+    known = {i: [v for t in tables if (v := t.get(i)) is not None] for i in ids}
+    return {image: max(v) - min(v) for image, v in known.items() if len(v) > 1}
+
+
+def _save_photo(source: Path, target: Path) -> None:
+    photo = Image.fromarray(read_image(source))
+    photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    try:
+        with atomic_path(target) as temporary:
+            photo.save(temporary, format="WEBP", quality=PHOTO_QUALITY, method=4)
+    except ValueError as error:
+        raise DataError(f"{source} cannot be written as WebP: {error}") from error
