@@ -134,7 +134,11 @@ def fcos_tiny(num_classes: int, *, width: int = 32) -> FCOS:
         width: Channels of the trunk at stride 4.
     """
     backbone = TrunkPyramid(width, 64, outputs=("1",))
-    return FCOS(backbone, num_classes, levels=("1",), strides=(8,), head_convs=2)
+    network = FCOS(backbone, num_classes, levels=("1",), strides=(8,), head_convs=2)
+    # The head ends in a ReLU: distances that start at 0 have no gradient where noise makes
+    # them negative. Two strides to each side is half the way to a typical digit.
+    nn.init.constant_(network.head.regression_head.bbox_reg.bias, 2.0)
+    return network
 
 
 def box_masks(boxes: FloatArray, size: tuple[int, int]) -> BoolArray:

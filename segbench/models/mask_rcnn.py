@@ -7,6 +7,7 @@ BatchNorm: 44,401,393 parameters at 91 classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -50,7 +51,7 @@ def mask_rcnn_resnet50_fpn(num_classes: int, **options: Any) -> TwoStageDetector
     size="tiny",
 )
 def mask_rcnn_tiny(
-    num_classes: int, *, width: int = 32, anchor_sizes: tuple[int, ...] = (18, 25, 36)
+    num_classes: int, *, width: int = 32, anchor_sizes: Sequence[int] = (18, 25, 36)
 ) -> TwoStageDetector:
     """Build a small Mask R-CNN for objects of about ``anchor_sizes`` pixels.
 
@@ -60,25 +61,68 @@ def mask_rcnn_tiny(
         anchor_sizes: Sides of the square anchors in pixels.
     """
     backbone = TrunkPyramid(width, 64, outputs=("0", "1"))
-    parts = tiny_parts(num_classes, num_classes, anchor_sizes=anchor_sizes)
+    parts = small_parts(num_classes, anchors=tiny_anchors(anchor_sizes))
     return TwoStageDetector(backbone, None, proposal_levels=("1",), **parts)
 
 
-def tiny_parts(
-    num_scores: int, num_masks: int, *, anchor_sizes: tuple[int, ...], channels: int = 64
+@register_model(
+    "mask_rcnn_lite0_fpn",
+    task="instance",
+    paper="Mask R-CNN",
+    year=2017,
+    display_name="Mask R-CNN",
+    backbone="EfficientNet-Lite0 FPN",
+)
+def mask_rcnn_lite0_fpn(
+    num_classes: int,
+    *,
+    anchor_sizes: Sequence[int] = (64, 128, 256),
+    anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    backbone_weights: str = "none",
+) -> TwoStageDetector:
+    """Build Mask R-CNN on a pretrained network small enough to fine-tune on a CPU.
+
+    Args:
+        num_classes: Things + 1 for the background.
+        anchor_sizes: Square root of the anchors' area in pixels at strides 8, 16 and 32.
+        anchor_ratios: Height over width of the anchors.
+        backbone_weights: ``none``, ``imagenet`` or a safetensors file.
+    """
+    backbone = BackbonePyramid(
+        "efficientnet_lite0",
+        strides=(8, 16, 32),
+        out_channels=64,
+        backbone_weights=backbone_weights,
+    )
+    anchors = AnchorGenerator(tuple((s,) for s in anchor_sizes), (tuple(anchor_ratios),) * 3)
+    parts = small_parts(num_classes, anchors=anchors, levels=("0", "1", "2"), sampling_ratio=2)
+    return TwoStageDetector(backbone, None, **parts)
+
+
+def tiny_anchors(sizes: Sequence[int]) -> AnchorGenerator:
+    """Return anchors of ``sizes`` pixels on one map, each at three ratios of height to width."""
+    return AnchorGenerator((tuple(sizes),), ((0.7, 1.0, 1.5),))
+
+
+def small_parts(
+    num_classes: int,
+    *,
+    anchors: AnchorGenerator,
+    levels: tuple[str, ...] = ("0",),
+    sampling_ratio: int = 1,
+    channels: int = 64,
 ) -> dict[str, Any]:
     """Return heads and samplers for about five objects an image on one CPU core.
 
-    Proposals come from stride 8, boxes and masks are pooled from stride 4.
-
     Args:
-        num_scores: Classes of the box head, background counted.
-        num_masks: Masks of the mask head.
-        anchor_sizes: Sides of the square anchors in pixels.
+        num_classes: Things + 1.
+        anchors: Anchors of the proposals.
+        levels: Pyramid levels that regions are pooled from.
+        sampling_ratio: Points along each side of a bin; 1 where a bin is about a feature cell.
         channels: Channels of the pyramid.
     """
     return {
-        "rpn_anchor_generator": AnchorGenerator((tuple(anchor_sizes),), ((0.7, 1.0, 1.5),)),
+        "rpn_anchor_generator": anchors,
         "rpn_batch_size_per_image": 64,
         "rpn_pre_nms_top_n_train": 200,
         "rpn_pre_nms_top_n_test": 100,
@@ -86,10 +130,10 @@ def tiny_parts(
         "rpn_post_nms_top_n_test": 40,
         "box_batch_size_per_image": 32,
         "box_detections_per_img": 20,
-        "box_roi_pool": MultiScaleRoIAlign(["0"], output_size=7, sampling_ratio=2),
+        "box_roi_pool": MultiScaleRoIAlign(list(levels), 7, sampling_ratio),
         "box_head": TwoMLPHead(channels * 49, 192),
-        "box_predictor": FastRCNNPredictor(192, num_scores),
-        "mask_roi_pool": MultiScaleRoIAlign(["0"], output_size=14, sampling_ratio=2),
+        "box_predictor": FastRCNNPredictor(192, num_classes),
+        "mask_roi_pool": MultiScaleRoIAlign(list(levels), 14, sampling_ratio),
         "mask_head": MaskRCNNHeads(channels, (48, 48), 1),
-        "mask_predictor": MaskRCNNPredictor(48, 48, num_masks),
+        "mask_predictor": MaskRCNNPredictor(48, 48, num_classes),
     }

@@ -11,6 +11,7 @@ convolutions and its RoIAlign samples 2x2 points in each bin.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from segbench.layers.conv import resize
 from segbench.losses import cross_entropy
 from segbench.models._detection import DetectionTargets, Sizes, TwoStageDetector
 from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
-from segbench.models.mask_rcnn import tiny_parts
+from segbench.models.mask_rcnn import small_parts, tiny_anchors
 from segbench.postprocess.panoptic_merge import merge_panoptic, panoptic_labels
 from segbench.registry import register_model
 from segbench.types import IGNORE_INDEX, Instances, IntArray, Prediction
@@ -247,7 +248,7 @@ def panoptic_fpn_tiny(
     num_stuff: int,
     *,
     width: int = 32,
-    anchor_sizes: tuple[int, ...] = (18, 25, 36),
+    anchor_sizes: Sequence[int] = (18, 25, 36),
 ) -> PanopticFPN:
     """Build a small Panoptic FPN for objects of about ``anchor_sizes`` pixels.
 
@@ -257,7 +258,7 @@ def panoptic_fpn_tiny(
         width: Channels of the trunk at stride 4.
         anchor_sizes: Sides of the square anchors in pixels.
     """
-    parts = tiny_parts(num_things + 1, num_things + 1, anchor_sizes=anchor_sizes)
+    parts = small_parts(num_things + 1, anchors=tiny_anchors(anchor_sizes))
     return PanopticFPN(
         TrunkPyramid(width, 64, outputs=("0", "1", "2")),
         num_things,
