@@ -104,7 +104,11 @@ def write_images(info: DatasetInfo, out: Path, *, splits: Splits, journal: Journ
     for key, entry in track(_in_threads(jobs), total, f"prepare {info.name}", start=start):
         journal.add(key, entry)
     if findings:
-        raise DataError(_listing(info.name, findings, total))
+        raise DataError(
+            _listing(info.name, findings, total),
+            fix="repair or remove these files and run the same command again; "
+            "images that are done stay done",
+        )
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,14 @@ class ImageWriter:
 def check_raw_image(raw: RawImage, table: CategoryTable) -> None:
     """Refuse a truth that an adapter got wrong: shapes, labels, empty or unlisted segments."""
     shapes = {
-        "semantic": None if raw.semantic is None else raw.semantic.shape,
-        "instance": None if raw.instances is None else raw.instances.masks.shape[1:],
-        "panoptic": None if raw.panoptic is None else raw.panoptic.ids.shape,
+        "image": None if isinstance(raw.image, Path) else raw.image.shape[:2],
+        "semantic truth": None if raw.semantic is None else raw.semantic.shape,
+        "instance truth": None if raw.instances is None else raw.instances.masks.shape[1:],
+        "panoptic truth": None if raw.panoptic is None else raw.panoptic.ids.shape,
     }
-    for task, shape in shapes.items():
+    for part, shape in shapes.items():
         if shape is not None and tuple(shape) != raw.size:
-            raise DataError(f"the {task} truth is {_by(shape)}, the image is {_by(raw.size)}")
+            raise DataError(f"{part}: expected {_by(raw.size)} pixels, found {_by(shape)}")
     if raw.semantic is not None:
         labels = np.flatnonzero(np.bincount(raw.semantic.ravel(), minlength=1))
         wrong = [int(label) for label in labels if len(table) <= label != IGNORE_INDEX]

@@ -8,6 +8,7 @@ files and the code that reads them are the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,14 +130,9 @@ def _refuse_duplicates(name: str, splits: Splits) -> None:
     if not splits:
         raise DataError(f"dataset '{name}' has no image in any split")
     for split, items in splits.items():
-        stems = [item.stem for item in items]
-        twice = (
-            sorted({stem for stem in stems if stems.count(stem) > 1})
-            if (len(set(stems)) < len(stems))
-            else []
-        )
+        twice = [stem for stem, n in Counter(item.stem for item in items).items() if n > 1]
         if twice:
-            raise DataError(f"dataset '{name}', split '{split}': used twice: {twice}")
+            raise DataError(f"dataset '{name}', split '{split}', has two images named {twice[:3]}")
 
 
 def _request_digest(
