@@ -59,6 +59,7 @@ def open_journal(out: Path, request: str) -> Iterator[Journal]:
     if not lines or lines[0] != request:
         _clear(out)
         lines = [request]
+    _sweep(out)
     write_jsonl(out / JOURNAL, lines)
     with (out / JOURNAL).open("a", encoding="utf-8") as stream:
         yield Journal({key: entry for key, entry in lines[1:] if _intact(out, entry)}, stream)
@@ -90,6 +91,14 @@ def _clear(out: Path) -> None:
         shutil.rmtree(out / folder, ignore_errors=True)
     for path in out.glob("*.jsonl"):
         path.unlink()
+
+
+def _sweep(out: Path) -> None:
+    """Remove the temporary files of writers that were killed."""
+    for folder in (out, *(out / name for name in FOLDERS)):
+        pattern = ".*.tmp" if folder == out else "**/.*.tmp"
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def write_images(info: DatasetInfo, out: Path, *, splits: Splits, journal: Journal) -> None:

@@ -1,0 +1,146 @@
+"""Preparing can be killed, repeated, changed and aimed at the wrong folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from miniature_raw import raw_camvid, save
+
+from segbench.datasets import prepare_dataset
+from segbench.errors import DataError
+from segbench.prepared import PreparedDataset
+
+OPTIONS = {"train": 30, "val": 5}
+CODE = """
+import sys
+from pathlib import Path
+from segbench.datasets import digit_scenes, prepare_dataset
+import time
+compose = digit_scenes.compose_scene
+def slow(*args, **keywords):
+    time.sleep(0.02)
+    return compose(*args, **keywords)
+digit_scenes.compose_scene = slow
+prepare_dataset("digit_scenes", Path(sys.argv[1]), options={"train": 30, "val": 5})
+"""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return prepare_dataset("digit_scenes", tmp_path_factory.mktemp("unbroken"), options=OPTIONS)
+
+
+def snapshot(root):
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("images", [1, 20])
+def test_a_killed_prepare_goes_on_to_the_same_bytes(tmp_path, unbroken, images):
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", CODE, str(out)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("images/train/train_*.png"))) < images:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with pytest.raises(DataError, match="is not a prepared dataset"):
+        PreparedDataset.open(out)
+    done = (out / ".prepare.jsonl").read_text().count('"row"')
+    kept = sorted(out.glob("images/train/train_*.png"))[:done]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+
+    resumed = prepare_dataset("digit_scenes", out, options=OPTIONS)
+
+    assert snapshot(resumed.root) == snapshot(unbroken.root)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+@settings(max_examples=8, deadline=None)
+@given(cut=st.floats(0, 1), lost=st.integers(0, 34))
+def test_a_torn_journal_and_a_lost_file_are_repaired(tmp_path_factory, unbroken, cut, lost):
+    """The journal of a full run, cut at any byte, with one image gone."""
+    out = tmp_path_factory.mktemp("torn")
+    journal = journal_of_a_stopped_run(out)
+    (out / ".prepare.jsonl").write_bytes(journal[: round(cut * len(journal))] or journal[:1])
+    images = sorted(out.glob("images/*/*.png"))
+    images[lost % len(images)].unlink()
+    resumed = prepare_dataset("digit_scenes", out, options=OPTIONS)
+    assert snapshot(resumed.root) == snapshot(unbroken.root)
+
+
+def journal_of_a_stopped_run(out):
+    """Prepare everything except the documents, as if killed just before them."""
+    from segbench.datasets import writer
+
+    def stop(*args, **keywords):
+        raise KeyboardInterrupt
+
+    original, writer.write_documents = writer.write_documents, stop
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            prepare_dataset("digit_scenes", out, options=OPTIONS)
+    finally:
+        writer.write_documents = original
+    assert not (out / "dataset.json").exists()
+    return (out / ".prepare.jsonl").read_bytes()
+
+
+def test_other_options_leave_nothing_of_the_old_form(tmp_path):
+    out = tmp_path / "out"
+    prepare_dataset("digit_scenes", out, options={"train": 3, "val": 1, "test": 1})
+    changed = prepare_dataset("digit_scenes", out, options={"train": 2, "val": 1, "seed": 9})
+    fresh = prepare_dataset(
+        "digit_scenes", tmp_path / "fresh", options={"train": 2, "val": 1, "seed": 9}
+    )
+    assert snapshot(changed.root) == snapshot(fresh.root)
+
+
+def test_a_changed_raw_file_prepares_again_and_a_touched_one_does_not(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw_camvid(raw)
+    first = prepare_dataset("camvid", out, raw=raw).digest
+    written = (out / "dataset.json").stat().st_mtime_ns
+    label_map = next((raw / "trainannot").iterdir())
+    os.utime(label_map, (1, 1))
+    prepare_dataset("camvid", out, raw=raw)
+    assert (out / "dataset.json").stat().st_mtime_ns == written
+    save(label_map, np.zeros((30, 40)))
+    assert prepare_dataset("camvid", out, raw=raw).digest != first
+
+
+def test_after_a_repair_the_good_images_are_not_read_again(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw_camvid(raw)
+    broken = raw / "valannot" / "0001TP_val_001.png"
+    content = broken.read_bytes()
+    broken.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="1 of 7 images cannot be used"):
+        prepare_dataset("camvid", out, raw=raw)
+    assert not (out / "dataset.json").exists()
+    broken.write_bytes(content)
+    repaired = prepare_dataset("camvid", out, raw=raw)
+    fresh = prepare_dataset("camvid", tmp_path / "fresh", raw=raw)
+    assert snapshot(repaired.root) == snapshot(fresh.root)
+
+
+def test_foreign_folders_are_not_cleared(tmp_path):
+    raw = tmp_path / "raw"
+    raw_camvid(raw)
+    photo = save(tmp_path / "mine" / "images" / "photo.png", np.zeros((4, 4, 3)))
+    with pytest.raises(DataError, match="already has images from somewhere else"):
+        prepare_dataset("camvid", tmp_path / "mine", raw=raw)
+    assert photo.exists()
+    for out in (raw, raw / "prepared"):
+        with pytest.raises(DataError, match="lies in the raw folder"):
+            prepare_dataset("camvid", out, raw=raw)
+    prepare_dataset("camvid", tmp_path / "camvid", raw=raw)
+    with pytest.raises(DataError, match="holds the dataset 'camvid', not 'digit_scenes'"):
+        prepare_dataset("digit_scenes", tmp_path / "camvid", options=OPTIONS)
+    assert PreparedDataset.open(tmp_path / "camvid").name == "camvid"
