@@ -128,6 +128,8 @@ def _count_on_cpu(model: nn.Module, input_size: tuple[int, int]) -> int:
 
 
 def _count(run: Callable[[], object]) -> int:
+    import torchvision.ops  # noqa: F401  registers the operator
+
     formulas: dict[Any, Any] = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.no_grad(), counter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import click
@@ -25,8 +27,10 @@ def train(
 ) -> None:  # fmt: skip
     """Train EXPERIMENT (a YAML file); the same command resumes after any kill."""
     from segbench.config import load_recipe, recipe_digest
+    from segbench.errors import LeaseLost
     from segbench.plan import shorten
     from segbench.prepared import PreparedDataset
+    from segbench.progress import say
     from segbench.registry import model_info
 
     recipe = shorten(load_recipe(experiment), iterations)
@@ -34,5 +38,29 @@ def train(
     dataset = PreparedDataset.open(data)
     from segbench.training import train as run
 
-    folder = state / recipe_digest(recipe)
-    run(recipe, dataset, seed=seed, out=out, state=folder, device=device, code=code)
+    digest = recipe_digest(recipe)
+    began = time.time()
+    while True:
+        try:
+            run(recipe, dataset, seed=seed, out=out, state=state / digest, device=device, code=code)
+            return
+        except LeaseLost as lost:
+            if "RANK" in os.environ:
+                raise
+            say(str(lost))
+            if _finished_by_another(out, digest, since=began):
+                return
+
+
+def _finished_by_another(out: Path, digest: str, *, since: float) -> bool:
+    """Say whether the process that took over has written the result.
+
+    A job that failed here would take that result with it: Snakemake deletes the outputs of a
+    failed job, whoever wrote them.
+    """
+    from segbench.formats import read_json
+
+    record = out / "recipe.json"
+    if not record.exists() or record.stat().st_mtime < since:
+        return False
+    return bool(read_json(record)["recipe_digest"] == digest)
