@@ -120,9 +120,9 @@ class PatchClassifier(SemanticModel):
 
 
 class TinyClassifier(nn.Sequential):
-    """Three valid strided convolutions and two linear layers on windows of 39 pixels."""
+    """Three valid strided convolutions and two linear layers; reads every pixel of its window."""
 
-    WINDOW = 39
+    WINDOW = 41
     STRIDE = 8
     """Product of the strides: the dense map of ``fully_convolutional`` has this step."""
 
@@ -133,7 +133,7 @@ class TinyClassifier(nn.Sequential):
             *_valid_convolution(widths[0], widths[1], kernel=3),
             *_valid_convolution(widths[1], widths[2], kernel=3),
             nn.Flatten(),
-            nn.Linear(9 * widths[2], 8 * width),
+            nn.Linear(16 * widths[2], 8 * width),
             nn.ReLU(inplace=True),
             nn.Dropout(0.2),
             nn.Linear(8 * width, num_classes),
@@ -141,12 +141,12 @@ class TinyClassifier(nn.Sequential):
 
 
 def fully_convolutional(classifier: TinyClassifier) -> nn.Sequential:
-    """Return the same network with its linear layers as 3x3 and 1x1 convolutions.
+    """Return the same network with its linear layers as 4x4 and 1x1 convolutions.
 
     Run on a whole image it gives the scores of every window at once: the step from sliding
     windows to fully convolutional networks.
     """
-    kernels = iter((3, 1))
+    kernels = iter((4, 1))
     return nn.Sequential(
         *(
             linear_as_convolution(layer, kernel=next(kernels))
@@ -218,6 +218,6 @@ def patch_classifier_resnet18(
     size="tiny",
 )
 def patch_classifier_tiny(num_classes: int, *, stride: int = 4, width: int = 24) -> PatchClassifier:
-    """Return a small classifier slid in windows of 39 pixels."""
+    """Return a small classifier slid in windows of 41 pixels."""
     classifier = TinyClassifier(num_classes, width=width)
     return PatchClassifier(classifier, num_classes, window=TinyClassifier.WINDOW, stride=stride)
