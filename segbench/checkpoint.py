@@ -14,6 +14,7 @@ import io
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -97,7 +98,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     fix = f"remove {path} to fall back to an earlier one"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,10 @@ def decode_mask(segmentation: Any, height: int, width: int) -> BoolArray:
         runs = segmentation
     if tuple(runs["size"]) != (height, width):
         raise DataError(f"a mask is of {runs['size']} pixels, its image of {[height, width]}")
-    return np.asarray(coco_mask.decode(runs), dtype=bool)
+    with warnings.catch_warnings():
+        # pycocotools' arrays do not know the copy keyword of NumPy 2.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.asarray(coco_mask.decode(runs), dtype=bool)
 
 
 def _label_numbers(table: CategoryTable, *, panoptic: bool) -> IntArray:

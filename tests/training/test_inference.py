@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import training_toys
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from segbench.building import build_model, save_weights
+from segbench.errors import ConfigError, DataError, TrainingError
+from segbench.formats import read_json, read_label_map, read_panoptic_ids
+from segbench.inference import averaged_logits, predict_split, slide_logits, window_starts
+from segbench.prediction_files import PredictionWriter
+from segbench.prepared import PreparedDataset
+from segbench.types import PanopticMap, Prediction, Segment
+
+POINTWISE = {"kernel": 1}
+
+
+def trained(dataset: PreparedDataset, folder: Path, **changes: Any) -> Path:
+    torch.manual_seed(3)
+    path = folder / "weights.safetensors"
+    model = build_model(training_toys.recipe(**changes), dataset.table)
+    if hasattr(model, "head"):
+        model.head.weight.data *= 20
+    save_weights(path, model)
+    return path
+
+
+def maps(folder: Path) -> np.ndarray:
+    return np.stack([read_label_map(path) for path in sorted((folder / "semantic").iterdir())])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inference": "slide", "window": (10, 7), "window_stride": (4, 5)},
+        {"inference": "slide", "window": (100, 100)},
+        {"flip": True},
+        {"flip": True, "multi_scale": (1.0, 1.0), "inference": "slide", "window": (9, 9)},
+    ],
+)
+def test_views_of_a_pointwise_network_agree_with_the_whole(
+    toys: PreparedDataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    weights = trained(toys, tmp_path, model_options=POINTWISE)
+    for name, options in (("whole", {}), ("views", changes)):
+        recipe = training_toys.recipe(model_options=POINTWISE, **options)
+        files = predict_split(recipe, weights, toys, "val", tmp_path / name)
+        assert files == [f"semantic/{i:03d}.png" for i in range(1, 6)]
+    assert maps(tmp_path / "whole").shape == (5, 24, 24)
+    assert len(np.unique(maps(tmp_path / "whole"))) > 1
+    assert np.array_equal(maps(tmp_path / "whole"), maps(tmp_path / "views"))
+
+
+def test_files_equal_the_network_run_by_hand(toys: PreparedDataset, tmp_path: Path) -> None:
+    recipe = training_toys.recipe()
+    weights = trained(toys, tmp_path)
+    predict_split(recipe, weights, toys, "val", tmp_path / "out")
+    model = build_model(recipe, toys.table)
+    model.load_state_dict(load_file(str(weights)))
+    from PIL import Image
+
+    for record, found in zip(toys.images("val"), maps(tmp_path / "out"), strict=True):
+        image = torch.from_numpy(np.array(Image.open(record.image))).permute(2, 0, 1) / 255
+        image = (image - torch.tensor(recipe.mean)[:, None, None]) / torch.tensor(recipe.std)[
+            :, None, None
+        ]
+        with torch.no_grad():
+            logits = model.eval()(image[None])["logits"]
+        assert np.array_equal(found, logits[0].argmax(0).numpy())
+
+
+class Counting(nn.Module):
+    """Gives every pixel of a view the mean of its first channel."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": images[:, :1].mean((2, 3), keepdim=True).expand_as(images[:, :2])}
+
+
+def test_overlapping_windows_are_averaged() -> None:
+    images = torch.zeros((1, 3, 2, 6))
+    images[..., 4:] = 6.0
+    logits = slide_logits(Counting(), images, window=(2, 4), stride=(2, 2))
+    assert logits[0, 0, 0].tolist() == [0, 0, 1.5, 1.5, 3, 3]
+
+
+def test_scales_are_averaged_as_probabilities() -> None:
+    class Scale(nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            logits = torch.zeros((1, 2, *images.shape[-2:]))
+            logits[:, 0] = 0.0 if images.shape[-1] == 8 else float(np.log(3))
+            return {"logits": logits}
+
+    recipe = training_toys.recipe(multi_scale=(1.0, 2.0))
+    found = averaged_logits(Scale(), torch.zeros((1, 3, 8, 8)), recipe).exp()
+    assert found[0, :, 0, 0].tolist() == pytest.approx([(0.5 + 0.75) / 2, (0.5 + 0.25) / 2])
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
+def test_windows_cover_everything_and_stay_inside(length: int, window: int, stride: int) -> None:
+    stride = min(stride, window)
+    starts = window_starts(length, window, stride)
+    covered = {p for start in starts for p in range(start, min(start + window, length))}
+    assert covered == set(range(length))
+    assert max(starts) + min(window, length) == length
+    assert starts == sorted(set(starts))
+
+
+def test_panoptic_model_writes_all_three_formats(toys: PreparedDataset, tmp_path: Path) -> None:
+    recipe = training_toys.recipe(
+        model="toy_panoptic", task="panoptic", score_threshold=0.05, panoptic_threshold=0.4
+    )
+    weights = trained(toys, tmp_path, model="toy_panoptic", task="panoptic")
+    model = build_model(recipe, toys.table)
+    assert (model.score_threshold, model.panoptic_threshold) == (0.05, 0.4)
+    files = predict_split(recipe, weights, toys, "val", tmp_path / "out")
+    assert set(files) == {
+        str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")
+    }
+    labels = maps(tmp_path / "out")[0]
+    assert labels[0, 0] == 255
+    assert np.unique(labels[1:]).tolist() == [0], "the first stuff is panoptic 2, train id 0"
+    _check_instances(tmp_path / "out", toys)
+    _check_panoptic(tmp_path / "out")
+
+
+def _check_instances(out: Path, toys: PreparedDataset) -> None:
+    rows = read_json(out / "instances.json")
+    assert [row["image_id"] for row in rows] == [i for i in range(1, 6) for _ in range(2)]
+    assert [row["category_id"] for row in rows[:2]] == [7, 11], "0.01 is below the threshold"
+    assert rows[1]["bbox"] == [12, 1, 12, 1]
+    mask = coco_mask.area(rows[1]["segmentation"])
+    assert (int(mask), rows[1]["segmentation"]["size"]) == (12, [24, 24])
+    assert coco_mask.toBbox(rows[1]["segmentation"]).tolist() == rows[1]["bbox"]
+
+
+def _check_panoptic(out: Path) -> None:
+    content = read_json(out / "panoptic.json")
+    assert [a["image_id"] for a in content["annotations"]] == [1, 2, 3, 4, 5]
+    annotation = content["annotations"][2]
+    ids = read_panoptic_ids(out / "panoptic" / annotation["file_name"])
+    assert [s["category_id"] for s in annotation["segments_info"]] == [3, 7, 11]
+    for segment in annotation["segments_info"]:
+        rows, columns = np.nonzero(ids == segment["id"])
+        assert segment["area"] == len(rows)
+        x, y, width, height = segment["bbox"]
+        assert (x, y) == (columns.min(), rows.min())
+        assert (x + width - 1, y + height - 1) == (columns.max(), rows.max())
+        assert segment["iscrowd"] == 0
+    assert sum(s["area"] for s in annotation["segments_info"]) == (ids != 0).sum()
+
+
+def test_panoptic_map_must_list_what_it_shows(toys: PreparedDataset, tmp_path: Path) -> None:
+    record, writer = toys.images("val")[0], PredictionWriter(tmp_path, toys.table)
+    ids = np.full((24, 24), 4, np.int32)
+    with pytest.raises(DataError, match=r"shows segments \[4\]"):
+        writer.add(record, Prediction(panoptic=PanopticMap(ids, (Segment(5, 0, True, 1),))))
+    with pytest.raises(DataError, match="24x24 pixels, found 8x8"):
+        writer.add(record, Prediction(semantic=np.zeros((8, 8), np.uint8)))
+
+
+def test_foreign_weights_are_refused(toys: PreparedDataset, tmp_path: Path) -> None:
+    recipe, path = training_toys.recipe(), trained(toys, tmp_path)
+    good = load_file(str(path))
+    save_file({**good, "head.weight": torch.zeros(9, 8, 1, 1)}, str(path))
+    with pytest.raises(TrainingError, match=r"head\.weight: expected \(4, 8, 1, 1\), found \(9"):
+        predict_split(recipe, path, toys, "val", tmp_path / "out")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(TrainingError, match="no readable safetensors"):
+        predict_split(recipe, path, toys, "val", tmp_path / "out")
+    with pytest.raises(TrainingError, match="does not exist"):
+        predict_split(recipe, tmp_path / "no.safetensors", toys, "val", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_views_are_for_semantic_models_only(toys: PreparedDataset, tmp_path: Path) -> None:
+    recipe = training_toys.recipe(model="toy_panoptic", task="panoptic", flip=True)
+    with pytest.raises(ConfigError, match="semantic models"):
+        predict_split(recipe, tmp_path / "w", toys, "val", tmp_path / "out")
+
+
+def test_json_files_are_plain(toys: PreparedDataset, tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path, toys.table)
+    writer.add(toys.images("val")[0], Prediction(panoptic=PanopticMap(np.zeros((24, 24), int), ())))
+    assert writer.close() == ["panoptic/001.png", "panoptic.json"]
+    annotation = json.loads((tmp_path / "panoptic.json").read_text())["annotations"][0]
+    assert annotation == {"image_id": 1, "file_name": "001.png", "segments_info": []}
