@@ -54,7 +54,7 @@ def build_model(recipe: Recipe, table: CategoryTable, *, pretrained: bool = True
         )
     options = dict(recipe.model_options)
     if pretrained and recipe.backbone_weights != "none":
-        options["weights"] = recipe.backbone_weights
+        options["backbone_weights"] = recipe.backbone_weights
     model: nn.Module = create_model(recipe.model, *class_counts(info.task, table), **options)
     for name in PREDICTION_SETTINGS:
         if hasattr(model, name):
