@@ -63,7 +63,6 @@ def prepare_dataset(
     if not _is_current(out, request):
         _refuse_foreign(out, name, raw=folder)
         _build(info, out, splits=splits, options=settings, request=request)
-    (out / JOURNAL).unlink(missing_ok=True)
     return PreparedDataset.open(out)
 
 

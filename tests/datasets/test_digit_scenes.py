@@ -172,3 +172,34 @@ def test_digits_that_do_not_fit_are_an_error_that_says_so():
 def test_a_generated_dataset_takes_no_raw_folder(tmp_path):
     with pytest.raises(ConfigError, match="takes no raw folder"):
         prepare_dataset("digit_scenes", tmp_path / "x", raw=tmp_path)
+
+
+DICHROMATS = {
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "full": np.eye(3),
+}
+"""Simulation matrices on linear RGB of Machado, Oliveira, Fernandes, TVCG 2009."""
+
+
+@pytest.mark.parametrize(
+    ("sight", "apart"), [("full", 40), ("deuteranopia", 20), ("protanopia", 20)]
+)
+def test_class_colours_can_be_told_apart(sight, apart):
+    from skimage.color import rgb2lab
+
+    colors = np.array([category.color for category in digit_scenes.INFO.categories]) / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(DICHROMATS[sight]).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(seen[None])[0]
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert distances[np.triu_indices(len(lab), 1)].min() >= apart
