@@ -21,13 +21,14 @@ rule all:
     default_target: True
     input:
         R / "report/index.html",
+    localrule: True
 
 
 # A failed row never costs the board: what is there is shown, the failed cell with its log.
 # The table is left out on purpose, so that the next launch collects again.
 onerror:
     shell(
-        "{PYTHON} -m segbench collect --config {PLAN.source:q} --results {R:q}"
+        "python -m segbench collect --config {PLAN.source:q} --results {R:q}"
         " --out {R:q}/partial/table.json"
-        " && {PYTHON} -m segbench report {R:q}/partial/table.json --out {R:q}/report"
+        " && python -m segbench report {R:q}/partial/table.json --out {R:q}/report"
     )

@@ -1,6 +1,7 @@
-# The checked plan, and the few words every rule file uses. Parsed by every cluster job:
-# nothing here may import torch.
+# The checked plan, and the few words all rule files share. Every cluster job parses this,
+# so nothing here may import torch.
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,8 +28,11 @@ def read_plan() -> Plan:
 
 PLAN = read_plan()
 R = PLAN.results
-# the interpreter that runs Snakemake, unless rules get environments of their own
-PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+
+if not workflow.deployment_settings.deployment_method:
+    # `python` in a rule is the interpreter that runs Snakemake, activated or not
+    shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
 CONTROLS = sorted({cell.experiment for cell in PLAN.cells if cell.is_control})
 EXPERIMENTS = sorted({cell.experiment for cell in PLAN.cells if not cell.is_control})
 FINGERPRINT = {
@@ -52,16 +56,50 @@ def one_of(names) -> str:
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+def raw_folder(wildcards) -> str:
+    """Return the --raw option of a dataset, or nothing for embedded ones."""
+    raw = PLAN.dataset_config(wildcards.dataset).raw
+    return f"--raw {raw}" if raw else ""
+
+
+def dataset_options(wildcards) -> list[str]:
+    """Return --option KEY=VALUE pairs, sorted so that their order never matters."""
+    options = PLAN.dataset_config(wildcards.dataset).options
+    return [f"--option={key}={value}" for key, value in sorted(options.items())]
+
+
+def train_command(wildcards) -> str:
+    """Return how the trainer is started: torchrun when a recipe asks for several GPUs."""
+    gpus = cell_of(wildcards).recipe.gpus
+    if gpus > 1:
+        return f"python -m torch.distributed.run --standalone --nproc-per-node {gpus} -m segbench"
+    return "python -m segbench"
+
+
+def train_length(wildcards) -> str:
+    """Return the --iterations option; the plan has already applied a run's override."""
+    return f"--iterations {cell_of(wildcards).recipe.iterations}"
+
+
+def train_priority(wildcards) -> int:
+    """Return a rank that starts the rows listed first in the configuration first."""
+    return 1000 + len(PLAN.cells) - PLAN.cells.index(cell_of(wildcards))
+
+
+def all_records(wildcards) -> list[Path]:
+    """Return every record the board shows."""
+    return [R / path for path in PLAN.records()]
+
+
+def all_profiles(wildcards) -> list[Path]:
+    """Return the profile of every trained cell."""
+    return [
+        R / cell.folder / "profile.json" for cell in PLAN.cells if not cell.is_control
+    ]
+
+
 wildcard_constraints:
     dataset="[^/]+",
     experiment="[^/]+",
     seed=r"\d+",
     split="[^/]+",
-    task="semantic|instance|panoptic",
-
-
-localrules:
-    all,
-    download,
-    collect,
-    report,

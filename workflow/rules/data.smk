@@ -1,26 +1,15 @@
-def raw_folder(wildcards) -> str:
-    """Return the --raw option of a dataset, or nothing for embedded ones."""
-    raw = PLAN.dataset_config(wildcards.dataset).raw
-    return f"--raw {raw}" if raw else ""
-
-
-def dataset_options(wildcards) -> list[str]:
-    """Return --option KEY=VALUE pairs, sorted so that their order never matters."""
-    options = PLAN.dataset_config(wildcards.dataset).options
-    return [f"--option={key}={value}" for key, value in sorted(options.items())]
-
-
 rule download:
     output:
         R / "raw/{dataset}.json",
     log:
         R / "logs/download/{dataset}.log",
+    localrule: True
     conda:
         "../../envs/score.yaml"
     params:
         raw=raw_folder,
     shell:
-        "{PYTHON} -m segbench download {wildcards.dataset} {params.raw} --out {output:q} > {log:q} 2>&1"
+        "python -m segbench download {wildcards.dataset} {params.raw} --out {output:q} > {log:q} 2>&1"
 
 
 # dataset.json is written last of all: a killed prepare never passes as a whole dataset.
@@ -43,8 +32,11 @@ rule prepare:
         options=dataset_options,
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         code=lambda wildcards: provenance.code_fingerprint(
-            [dataset_source(wildcards.dataset), provenance.module_file("datasets.writer")]
+            [
+                dataset_source(wildcards.dataset),
+                provenance.module_file("datasets.writer"),
+            ]
         ),
     shell:
-        "{PYTHON} -m segbench prepare {wildcards.dataset} {params.raw} {params.options:q}"
+        "python -m segbench prepare {wildcards.dataset} {params.raw} {params.options:q}"
         " --out {params.folder:q} > {log:q} 2>&1"

@@ -22,6 +22,6 @@ rule evaluate:
         tasks=lambda wildcards: [f"--task={task}" for task in cell_of(wildcards).tasks],
         fingerprint=FINGERPRINT["evaluate"],
     shell:
-        "{PYTHON} -m segbench evaluate --data {params.data:q} --split {wildcards.split}"
+        "python -m segbench evaluate --data {params.data:q} --split {wildcards.split}"
         " {params.tasks} --predictions {params.predictions:q} --out {params.folder:q}"
         " > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule predict:
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
     shell:
-        "{PYTHON} -m segbench predict {params.experiment:q} --run {params.run:q}"
+        "python -m segbench predict {params.experiment:q} --run {params.run:q}"
         " --data {params.data:q} --split {wildcards.split} --out {params.folder:q}"
         " > {log:q} 2>&1"
 
@@ -52,5 +52,5 @@ rule control:
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
     shell:
-        "{PYTHON} -m segbench control {wildcards.experiment} --data {params.data:q}"
+        "python -m segbench control {wildcards.experiment} --data {params.data:q}"
         " --split {wildcards.split} --out {params.folder:q} > {log:q} 2>&1"

@@ -22,5 +22,5 @@ rule profile:
             f"{PLAN.predict_fingerprint(cell_of(wildcards))}-{FINGERPRINT['profile']}"
         ),
     shell:
-        "{PYTHON} -m segbench profile {params.experiment:q} --data {params.data:q} --full"
+        "python -m segbench profile {params.experiment:q} --data {params.data:q} --full"
         " --out {output:q} > {log:q} 2>&1"

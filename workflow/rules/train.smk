@@ -1,21 +1,3 @@
-def train_command(wildcards) -> str:
-    """Return how the trainer is started: torchrun when a recipe asks for several GPUs."""
-    gpus = cell_of(wildcards).recipe.gpus
-    if gpus > 1:
-        return f"{PYTHON} -m torch.distributed.run --standalone --nproc-per-node {gpus} -m segbench"
-    return f"{PYTHON} -m segbench"
-
-
-def train_length(wildcards) -> str:
-    """Return the --iterations option; the plan has already applied a run's override."""
-    return f"--iterations {cell_of(wildcards).recipe.iterations}"
-
-
-def train_priority(wildcards) -> int:
-    """Return a rank that starts the rows listed first in the configuration first."""
-    return 1000 + len(PLAN.cells) - PLAN.cells.index(cell_of(wildcards))
-
-
 # The state folder is no output: Snakemake deletes the outputs of a failed job, and a killed
 # training must resume. Retries live in profiles only (a rule's own are repeated inside a job).
 rule train:
