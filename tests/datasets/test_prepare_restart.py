@@ -37,7 +37,9 @@ def unbroken(tmp_path_factory):
 
 
 def snapshot(root):
-    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    """Return every file of the prepared form; the journal lists images as they came."""
+    files = [p for p in root.rglob("*") if p.is_file() and p.name != ".prepare.jsonl"]
+    return {p.relative_to(root): p.read_bytes() for p in files}
 
 
 @pytest.mark.parametrize("images", [1, 20])
