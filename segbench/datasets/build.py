@@ -58,11 +58,12 @@ def open_journal(out: Path, request: str) -> Iterator[Journal]:
     (out / "dataset.json").unlink(missing_ok=True)
     if not lines or lines[0] != request:
         _clear(out)
-        lines = [request]
+        lines = []
     _sweep(out)
-    write_jsonl(out / JOURNAL, lines)
+    done = {key: entry for key, entry in lines[1:] if _intact(out, entry)}
+    write_jsonl(out / JOURNAL, [request, *done.items()])
     with (out / JOURNAL).open("a", encoding="utf-8") as stream:
-        yield Journal({key: entry for key, entry in lines[1:] if _intact(out, entry)}, stream)
+        yield Journal(done, stream)
 
 
 def _whole_lines(path: Path) -> list[Any]:

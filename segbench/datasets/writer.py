@@ -2,8 +2,9 @@
 
 Preparing can be killed at any moment: each finished image is a line of a journal in the
 folder, the next attempt goes on after the last whole line, and ``dataset.json`` is written
-last of all. A complete folder is left alone as long as the options, the content of the raw
-files and the code that reads them are the same.
+last of all. The journal stays: it marks the folder as ours when a workflow has taken
+``dataset.json`` away to make it again. A complete folder is left alone as long as the
+options, the content of the raw files and the code that reads them are the same.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def verify_prepared(dataset: PreparedDataset) -> None:
         raise DataError(
             f"{dataset.root}: {len(wrong)} files are missing or changed: "
             + ", ".join(wrong[:SHOWN_FINDINGS]),
-            fix=f"delete {dataset.description_file} and prepare the dataset again",
+            fix=f"delete {dataset.description_file} and prepare the dataset again: "
+            "only these files are written anew",
         )
 
 

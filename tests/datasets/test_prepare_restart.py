@@ -94,6 +94,19 @@ def journal_of_a_stopped_run(out):
     return (out / ".prepare.jsonl").read_bytes()
 
 
+def test_a_workflow_may_take_dataset_json_away(tmp_path, unbroken):
+    """Images that are whole are kept, one that was changed meanwhile is written anew."""
+    out = tmp_path / "out"
+    prepare_dataset("digit_scenes", out, options=OPTIONS)
+    (out / "dataset.json").unlink()
+    kept, changed = sorted(out.glob("images/train/*.png"))[:2]
+    before = kept.stat().st_mtime_ns
+    changed.write_bytes(kept.read_bytes())
+    prepare_dataset("digit_scenes", out, options=OPTIONS)
+    assert snapshot(out) == snapshot(unbroken.root)
+    assert kept.stat().st_mtime_ns == before
+
+
 def test_other_options_leave_nothing_of_the_old_form(tmp_path):
     out = tmp_path / "out"
     prepare_dataset("digit_scenes", out, options={"train": 3, "val": 1, "test": 1})
