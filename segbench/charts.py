@@ -7,12 +7,15 @@ Colours come from ``config`` so that one specification serves the light and the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import altair as alt
+
+from segbench import chart_labels as labels
 
 Spec = dict[str, Any]
 HEIGHT = 300
@@ -44,11 +47,10 @@ class Point:
 
 def front(points: Sequence[Point]) -> list[Point]:
     """Return the points no other beats in cost and score, by rising cost."""
-    best = -math.inf
-    kept = []
+    kept: list[Point] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.score, p.name)):
-        if point.score > best:
-            best = point.score
+        same = kept and (point.cost, point.score) == (kept[-1].cost, kept[-1].score)
+        if not kept or same or point.score > kept[-1].score:
             kept.append(point)
     return kept
 
@@ -56,22 +58,34 @@ def front(points: Sequence[Point]) -> list[Point]:
 def pareto(points: Sequence[Point], *, x_title: str, y_title: str) -> Spec:
     """Return the scatter of score against cost (log scale) with the front as a step line."""
     kept = {id(point) for point in front(points)}
-    rows = [{**point.__dict__, "front": id(point) in kept} for point in points]
+    places = labels.place([(math.log10(p.cost), p.score, p.name) for p in points])
+    rows = [
+        {**point.__dict__, "front": id(point) in kept, **place}
+        for point, place in zip(points, places, strict=True)
+    ]
     x = alt.X(
         "cost:Q",
         title=x_title,
-        scale=alt.Scale(type="log", nice=False, padding=36),
+        scale=alt.Scale(type="log", nice=False, padding=44),
         axis=alt.Axis(tickCount=5, format="~s", grid=False),
     )
-    y = alt.Y("score:Q", title=y_title, scale=alt.Scale(zero=False, padding=26))
+    scores = [point.score for point in points]
+    room = max(1.0, 0.14 * (max(scores) - min(scores)))
+    domain = [max(0.0, min(scores) - room), min(100.0, max(scores) + room)]
+    y = alt.Y("score:Q", title=y_title, scale=alt.Scale(domain=domain, nice=False))
     base = alt.Chart(_data(rows)).encode(x=x, y=y)
     step = base.transform_filter("datum.front").mark_line(
         interpolate="step-after", strokeDash=[2, 3], strokeWidth=1.5, color=_c("accent")
     )
-    label = base.mark_text(dy=-12, fontSize=11, color=_c("ink"), limit=150).encode(text="name:N")
-    if len(points) > 14:
-        label = label.transform_filter("datum.front")
-    return _finished(alt.layer(step, _dots(base), label))
+    text = base.mark_text(
+        dx=alt.expr("datum.dx"),
+        dy=alt.expr("datum.dy"),
+        align=alt.expr("datum.align"),
+        fontSize=11,
+        color=_c("ink"),
+        limit=170,
+    ).encode(text="shown:N")
+    return _finished(alt.layer(step, _dots(base), text))
 
 
 def _dots(base: Any) -> Any:
@@ -131,7 +145,7 @@ def curves(series: Mapping[str, Sequence[Mapping[str, Any]]], *, log_scale: bool
                 "loss:Q",
                 title="Training loss" + (" (log)" if log_scale else ""),
                 scale=alt.Scale(type="log" if log_scale else "linear", nice=False),
-                axis=alt.Axis(tickCount=5, format="~g"),
+                axis=alt.Axis(tickCount=4, format="~g", grid=not log_scale),
             ),
             color=color,
             strokeDash=dash,
@@ -214,6 +228,7 @@ def static_svg(spec: Spec, *, width: int = 640) -> str:
 
     fixed = {**spec, "width": width} if spec.get("width") == "container" else spec
     svg: str = vl_convert.vegalite_to_svg(fixed)
+    svg = _renumbered(svg)
     for role, (light, _) in THEME.items():
         svg = svg.replace(f'"{light}"', f'"var(--{role})"')
     names = {mode: _variables(i) for i, mode in enumerate(("light", "dark"))}
@@ -223,6 +238,14 @@ def static_svg(spec: Spec, *, width: int = 640) -> str:
     )
     head, rest = svg.split(">", 1)
     return f"{head}>{style}{rest}"
+
+
+def _renumbered(svg: str) -> str:
+    """Number the ids of a picture from 0; Vega counts on from picture to picture."""
+    for number, name in enumerate(dict.fromkeys(re.findall(r'id="([^"]+)"', svg))):
+        svg = svg.replace(f'id="{name}"', f'id="part-{number}"')
+        svg = svg.replace(f"url(#{name})", f"url(#part-{number})")
+    return svg
 
 
 def _variables(index: int) -> str:

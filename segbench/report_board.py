@@ -11,12 +11,20 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from segbench.report_metrics import COSTS, MISSING, Metric, duration, metrics_of, primary
+from segbench.report_metrics import (
+    COSTS,
+    MISSING,
+    Metric,
+    duration,
+    input_size,
+    metrics_of,
+    primary,
+)
+from segbench.report_ranks import Value, mark_of, tie_groups
 from segbench.types import TASKS
 
-Mark = Literal["", "best", "second"]
 Cell = Mapping[str, Any]
 STATUS_WORDS = {"ok": "scored", "failed": "failed", "not_run": "not run"}
 
@@ -29,30 +37,6 @@ def slug(*parts: object) -> str:
         return safe
     digest = hashlib.sha256("\0".join(str(p) for p in parts).encode()).hexdigest()[:8]
     return f"{safe[:80]}-{digest}"
-
-
-@dataclass(frozen=True)
-class Value:
-    """One number of a row as it is shown; ``raw`` is the mean over seeds, as stored."""
-
-    metric: Metric
-    raw: float | None = None
-    sd: float | None = None
-    count: int = 0
-    mark: Mark = ""
-
-    @property
-    def text(self) -> str:
-        return self.metric.text(self.raw)
-
-    @property
-    def sd_text(self) -> str:
-        return "" if self.sd is None else self.metric.text(self.sd)
-
-    @property
-    def percent(self) -> float:
-        """Length of the bar behind a score, 0 to 100."""
-        return round(100 * min(max(self.raw or 0.0, 0.0), 1.0), 1)
 
 
 @dataclass(frozen=True)
@@ -86,10 +70,15 @@ class Row:
     def train_time(self) -> Value:
         return self.values["train"]
 
-    @property
-    def size(self) -> tuple[int, int] | None:
-        size = (self.run.get("profile") or {}).get("input_size")
-        return (int(size[0]), int(size[1])) if size else None
+    def condition(self, cost: str) -> str:
+        """Return under what conditions a cost was measured: input size, device, precision."""
+        profile = self.run.get("profile") or {}
+        if cost == "params" or profile.get(cost) is None:
+            return ""
+        parts = [input_size(profile)]
+        if cost == "latency_ms":
+            parts += [str(profile.get(key) or "") for key in ("device", "precision")]
+        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -112,6 +101,13 @@ class Board:
         for metric in self.metrics:
             found.setdefault(metric.group, []).append(metric)
         return list(found.items())
+
+    @property
+    def conditions(self) -> dict[str, list[str]]:
+        """The different measuring conditions of each cost on this board."""
+        rows = (*self.rows, *self.controls)
+        found = {m.key: dict.fromkeys(row.condition(m.key) for row in rows) for m in COSTS}
+        return {key: [text for text in texts if text] for key, texts in found.items()}
 
     @property
     def primary(self) -> Metric:
@@ -147,7 +143,7 @@ def reason_of(cell: Cell) -> str:
 
 
 def build_boards(table: Mapping[str, Any], *, tolerance: float = 0.0) -> list[Board]:
-    """Group the cells of a table into boards, datasets and tasks in a fixed order.
+    """Group the cells of a table into boards: datasets as they come, tasks in a fixed order.
 
     Args:
         table: Content of ``table.json``.
@@ -158,7 +154,8 @@ def build_boards(table: Mapping[str, Any], *, tolerance: float = 0.0) -> list[Bo
         key = (cell["dataset"], cell["task"], cell["split"], _protocol(cell, table))
         groups.setdefault(key, []).append(cell)
     order: dict[str, int] = {task: position for position, task in enumerate(TASKS)}
-    keys = sorted(groups, key=lambda k: (k[0], order.get(k[1], len(order)), k[2], k[3]))
+    datasets = list(dict.fromkeys(cell["dataset"] for cell in table["cells"]))
+    keys = sorted(groups, key=lambda k: (datasets.index(k[0]), order.get(k[1], 9), k[2], k[3]))
     return [_board(key, groups[key], table["models"], tolerance) for key in keys]
 
 
@@ -230,6 +227,12 @@ def model_entry(models: Mapping[str, Any], model_id: str) -> dict[str, Any]:
     return {"paper": "", "year": None, "backbone": "", **(models.get(model_id) or {})}
 
 
+def paper_text(model: Mapping[str, Any]) -> str:
+    """Return a model's paper with its year, unless the paper names the year itself."""
+    paper, year = str(model["paper"] or ""), str(model["year"] or "")
+    return paper if not year or year in paper else f"{paper} ({year})".strip()
+
+
 def _model_id(cells: Sequence[Cell]) -> str:
     named = [c.get("model") or (c.get("record") or {}).get("model") for c in cells]
     return next((str(name) for name in named if name), "")
@@ -248,33 +251,6 @@ def _value(metric: Metric, found: Iterable[float | None], *, spread: bool = True
     return Value(metric, statistics.fmean(numbers), sd, len(numbers))
 
 
-def tie_groups(values: Sequence[Value], *, tolerance: float = 0.0) -> list[int | None]:
-    """Return the tie group of each value, 0 for the best; None where there is no value.
-
-    A value joins the group of the best value above it that it cannot be told from: both
-    are shown as the same number, or they differ by no more than ``tolerance`` or the
-    larger of their two standard deviations over seeds.
-    """
-    order = sorted(
-        (i for i, value in enumerate(values) if value.raw is not None),
-        key=lambda i: (values[i].raw or 0.0) * (-1 if values[i].metric.higher_is_better else 1),
-    )
-    groups: list[int | None] = [None] * len(values)
-    leader: Value | None = None
-    group = -1
-    for index in order:
-        if leader is None or not _tied(leader, values[index], tolerance):
-            leader, group = values[index], group + 1
-        groups[index] = group
-    return groups
-
-
-def _tied(leader: Value, value: Value, tolerance: float) -> bool:
-    difference = abs((leader.raw or 0.0) - (value.raw or 0.0))
-    margin = max(tolerance, leader.sd or 0.0, value.sd or 0.0)
-    return leader.text == value.text or difference <= margin
-
-
 def _marked(rows: Sequence[Row], metrics: Sequence[Metric], tolerance: float) -> list[Row]:
     """Give rows their rank by the first metric and mark best and second in every column."""
     columns = {
@@ -285,7 +261,7 @@ def _marked(rows: Sequence[Row], metrics: Sequence[Metric], tolerance: float) ->
     for index, row in enumerate(rows):
         values = dict(row.values)
         for key, groups in columns.items():
-            mark = _mark(groups[index], groups)
+            mark = mark_of(groups[index], groups)
             old = values[key]
             values[key] = Value(old.metric, old.raw, old.sd, old.count, mark)
         group = first[index]
@@ -293,13 +269,6 @@ def _marked(rows: Sequence[Row], metrics: Sequence[Metric], tolerance: float) ->
         fields = {**row.__dict__, "values": values, "rank": rank}
         marked.append(Row(**{**fields, "tied": group is not None and first.count(group) > 1}))
     return marked
-
-
-def _mark(group: int | None, groups: Sequence[int | None]) -> Mark:
-    ranked = [g for g in groups if g is not None]
-    if group is None or len(ranked) < 2:
-        return ""
-    return "best" if group == 0 else "second" if group == 1 else ""
 
 
 def _row_order(row: Row) -> tuple[Any, ...]:

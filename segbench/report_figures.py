@@ -10,7 +10,7 @@ from typing import Any
 from segbench import charts
 from segbench.formats import write_text
 from segbench.report_board import Board, Row
-from segbench.report_metrics import COSTS
+from segbench.report_metrics import AXIS_TITLES, COSTS
 from segbench.report_runs import Confusion, Run, run_slug, train_log
 
 MAX_CURVES = 8
@@ -45,7 +45,7 @@ def pareto_axes(figures: Figures, board: Board) -> list[dict[str, str]]:
         points = [p for row in board.scored if (p := _point(row, board, cost.key))]
         if len(points) < 2:
             continue
-        title = f"{cost.label.removesuffix(' (M)')} ({cost.meaning}, log scale)"
+        title = f"{AXIS_TITLES[cost.key]} (log scale)"
         spec = charts.pareto(points, x_title=title, y_title=f"{board.primary.label} (%)")
         alt = (
             f"{board.primary.label} against {cost.meaning} for {len(points)} models. "
@@ -62,8 +62,7 @@ def _point(row: Row, board: Board, cost: str) -> charts.Point | None:
         return None
     shown = f"{row.name}: {board.primary.label} {score.text}, {value.metric.label} {value.text}"
     href = f"runs/{run_slug(row.run)}.html"
-    raw = value.raw if cost == "params" else value.metric.scale * value.raw
-    return charts.Point(row.name, round(100 * score.raw, 2), raw, href, shown)
+    return charts.Point(row.name, round(100 * score.raw, 2), value.raw, href, shown)
 
 
 def board_curves(

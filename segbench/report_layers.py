@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from segbench import overlay
 from segbench.formats import read_json, read_label_map, read_panoptic_ids
 from segbench.prepared import PreparedDataset
+from segbench.truth import decode_mask
 from segbench.types import IGNORE_INDEX, BoolArray, ImageRecord, IntArray
 
 SHOWN_SCORE = 0.5
@@ -146,7 +146,7 @@ class InstanceLayers(Layers):
         size = (record.height, record.width)
         masks = np.zeros((len(found), *size), dtype=bool)
         for mask, item in zip(masks, found, strict=True):
-            mask[:] = _decode(item["segmentation"], *size)
+            mask[:] = decode_mask(item["segmentation"], *size)
         return masks, [self.dataset.table.train_id(item["category_id"]) for item in found]
 
     def picture(self, record: ImageRecord) -> overlay.Rgba | None:
@@ -159,17 +159,6 @@ class InstanceLayers(Layers):
         for mask, label in reversed(list(zip(masks, labels, strict=True))):
             shown[mask] = label
         return shown
-
-
-def _decode(segmentation: Any, height: int, width: int) -> BoolArray:
-    """Return the bool mask [H, W] of a COCO segmentation: polygons or run lengths."""
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        rle = segmentation
-    return np.asarray(coco_mask.decode(rle), dtype=bool)
 
 
 _KINDS: Mapping[str, type[Layers]] = {

@@ -21,6 +21,13 @@ TASK_TITLES: Mapping[str, str] = {
 MISSING = "n/a"
 
 
+AXIS_TITLES: Mapping[str, str] = {
+    "params": "Parameters",
+    "gmacs": "Multiply-adds (GMACs)",
+    "latency_ms": "Median latency in ms an image",
+}
+
+
 @dataclass(frozen=True)
 class Metric:
     """One column.
@@ -136,4 +143,4 @@ def duration(seconds: float | None) -> str:
 def input_size(profile: Mapping[str, Any] | None) -> str:
     """Return the input size of a profile as ``512 x 512`` or an empty string."""
     size = (profile or {}).get("input_size")
-    return f"{size[0]} × {size[1]}" if size else ""
+    return f"{size[0]}×{size[1]}" if size else ""

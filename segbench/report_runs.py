@@ -103,16 +103,21 @@ def read_log(path: Path, name: str, href: str) -> Log | None:
     return Log(name, href, text, size > LOG_BYTES)
 
 
-def score_rows(cell: Cell) -> list[tuple[Metric, str, float | None]]:
-    """Return every score of a record: (metric, text, stored value), known ones first."""
+def score_rows(cell: Cell) -> list[tuple[Metric, str]]:
+    """Return the scores of a record that leaderboards show, as (metric, text)."""
     scores = cell["record"]["scores"]
-    known = {metric.key: metric for metric in metrics_of(cell["task"])}
-    rows = [(m, m.text(scores[key]), scores[key]) for key, m in known.items() if key in scores]
-    for key, value in scores.items():
+    return [(m, m.text(scores[m.key])) for m in metrics_of(cell["task"]) if m.key in scores]
+
+
+def more_scores(cell: Cell) -> list[tuple[str, str]]:
+    """Return every other number of a record as (key, text): fractions in percent, counts whole."""
+    known = {metric.key for metric in metrics_of(cell["task"])}
+    rows = []
+    for key, value in cell["record"]["scores"].items():
         if key not in known and (value is None or isinstance(value, int | float)):
             whole = isinstance(value, int)
-            metric = Metric(key, key, "", "Other", 1.0 if whole else 100.0, 0 if whole else 1)
-            rows.append((metric, metric.text(value), value))
+            metric = Metric(key, key, "", "", 1.0 if whole else 100.0, 0 if whole else 1)
+            rows.append((key, metric.text(value)))
     return rows
 
 
@@ -254,6 +259,6 @@ def _plain(value: Any) -> str:
         return ", ".join(_plain(v) for v in value) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {_plain(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, int) and abs(value) >= 10_000:
-        return f"{value:,}"
-    return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)

@@ -28,9 +28,8 @@
     each(board.heads, function (head) {
       var button = document.createElement("button");
       button.type = "button";
-      button.textContent = head.textContent;
-      head.textContent = "";
-      head.appendChild(button);
+      button.textContent = head.firstChild.textContent;
+      head.replaceChild(button, head.firstChild);
       button.addEventListener("click", function () { board.sort(board.next(head)); board.save(); });
     });
     each(board.table.tHead.rows[0].querySelectorAll("[data-group]"), function (head) {
