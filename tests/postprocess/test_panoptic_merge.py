@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segbench.evaluation import panoptic
+from segbench.evaluation.protocol import get_protocol
 from segbench.postprocess.panoptic_merge import merge_panoptic, panoptic_labels
-from segbench.types import VOID, Instances
+from segbench.types import VOID, Category, CategoryTable, Instances, PanopticMap
 
 THINGS, STUFF = 3, 2
 
@@ -89,6 +91,23 @@ def test_merge_equals_the_slow_version(
     assert all(s.isthing == (s.label < THINGS) == (s.score is not None) for s in found.segments)
 
 
+def panoptic_quality(truth: np.ndarray, labels: np.ndarray, found: PanopticMap) -> float:
+    table = CategoryTable(tuple(Category(i, str(i), i < THINGS, (0, 0, 0)) for i in range(5)))
+    truth_segments = [
+        {"id": int(i) + 1, "category_id": int(labels[truth == i][0]), "iscrowd": 0}
+        for i in np.unique(truth)
+    ]
+    predicted = [{"id": s.id, "category_id": s.label} for s in found.segments]
+    counts = panoptic.count(
+        truth + 1,
+        found.ids,
+        truth_segments=truth_segments,
+        predicted_segments=predicted,
+        categories=table,
+    )
+    return float(panoptic.scores(counts, get_protocol("coco-panoptic"))["pq"])
+
+
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_truth_in_gives_truth_out(seed: int) -> None:
@@ -104,6 +123,7 @@ def test_truth_in_gives_truth_out(seed: int) -> None:
     for segment in found.segments:
         assert len(np.unique(truth[found.ids == segment.id])) == 1
     assert len(found.segments) == len(np.unique(truth))
+    assert panoptic_quality(truth, truth_labels, found) == 1.0
 
 
 def test_labels_of_void_are_the_background() -> None:
