@@ -21,7 +21,7 @@ def models(ctx: click.Context, as_json: bool, task: str | None) -> None:
     if as_json:
         output.json_out(rows)
     else:
-        keys = ("name", "task", "display_name", "year", "backbone", "classes", "paper")
+        keys = ("name", "task", "display_name", "year", "backbone", "size")
         output.table(rows, keys, title=f"{len(rows)} models")
 
 
