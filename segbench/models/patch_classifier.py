@@ -25,12 +25,10 @@ from segbench.registry import register_model
 
 WINDOWS_AT_ONCE = 256
 """Windows of one pass through the classifier; bounds the memory."""
-TRAINING_WINDOWS = 64
-"""Random windows an image gives to one optimiser step."""
 
 
 class PatchClassifier(SemanticModel):
-    """A classifier slid over the image.
+    """A classifier slid over the image, whose edge pixels are repeated outwards.
 
     In training mode ``forward`` returns ``window_logits`` [N, P, C] of P random windows an
     image and their ``centres`` int64 [N, P, 2] (row, column); otherwise ``logits``.
@@ -40,8 +38,7 @@ class PatchClassifier(SemanticModel):
         num_classes: Classes C.
         window: Side of a window in pixels.
         stride: Pixels between the centres of neighbouring windows.
-        padded: Repeat the edge pixels outwards, so that every pixel may be a centre;
-            otherwise windows stay inside the image and the map is for inspection only.
+        training_windows: Random windows an image gives to one optimiser step.
     """
 
     def __init__(
@@ -51,13 +48,13 @@ class PatchClassifier(SemanticModel):
         *,
         window: int,
         stride: int,
-        padded: bool = True,
+        training_windows: int = 64,
     ) -> None:
         super().__init__(num_classes)
         self.classifier = classifier
         self.window = window
         self.stride = stride
-        self.padded = padded
+        self.training_windows = training_windows
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return window logits in training mode, else logits [N, C, H, W]."""
@@ -95,7 +92,7 @@ class PatchClassifier(SemanticModel):
 
     def _random_windows(self, images: Tensor) -> dict[str, Tensor]:
         height, width = images.shape[-2:]
-        shape = (len(images), TRAINING_WINDOWS)
+        shape = (len(images), self.training_windows)
         rows, columns = torch.randint(height, shape), torch.randint(width, shape)
         centres = torch.stack([rows, columns], dim=-1)
         corners = [(n, y, x) for n, each in enumerate(centres.tolist()) for y, x in each]
@@ -217,7 +214,14 @@ def patch_classifier_resnet18(
     display_name="Patch classifier (tiny)",
     size="tiny",
 )
-def patch_classifier_tiny(num_classes: int, *, stride: int = 4, width: int = 24) -> PatchClassifier:
+def patch_classifier_tiny(
+    num_classes: int, *, stride: int = 4, width: int = 24, training_windows: int = 16
+) -> PatchClassifier:
     """Return a small classifier slid in windows of 41 pixels."""
-    classifier = TinyClassifier(num_classes, width=width)
-    return PatchClassifier(classifier, num_classes, window=TinyClassifier.WINDOW, stride=stride)
+    return PatchClassifier(
+        TinyClassifier(num_classes, width=width),
+        num_classes,
+        window=TinyClassifier.WINDOW,
+        stride=stride,
+        training_windows=training_windows,
+    )
