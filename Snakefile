@@ -20,15 +20,17 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        R / "table.json",
         R / "report/index.html",
     localrule: True
 
 
 # A failed row never costs the board: what is there is shown, the failed cell with its log.
-# The table is left out on purpose, so that the next launch collects again.
+# The table of all rows is taken away, so that the next launch tries the missing ones again.
 onerror:
     shell(
-        "python -m segbench collect --config {PLAN.source:q} --results {R:q}"
+        "rm -f {R:q}/table.json {R:q}/table.csv"
+        " && python -m segbench collect --config {PLAN.source:q} --results {R:q}"
         " --out {R:q}/partial/table.json"
         " && python -m segbench report {R:q}/partial/table.json --out {R:q}/report"
     )
