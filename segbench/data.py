@@ -12,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from segbench.types import IGNORE_INDEX, Sample, Task
 
 CACHE_BYTES = 1 << 29
 """Decoded samples are kept in memory when the whole split takes no more than this."""
+WORKER_GRACE_S = 4
+"""Seconds a loader process lives on after SIGTERM or SIGUSR1."""
 DIVISOR = {"semantic": 1, "instance": 32, "panoptic": 32}
 """Batches are padded to a multiple of this; feature pyramids halve the size five times."""
 
@@ -211,13 +213,22 @@ def train_loader(batches: TrainBatches, *, start: int, workers: int) -> DataLoad
         batches,
         batch_size=None,
         sampler=range(start, len(batches)),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_quiet_worker if workers else None,
+        **loader_processes(workers),
     )
 
 
+def loader_processes(workers: int) -> dict[str, Any]:
+    """Return the arguments of a ``DataLoader`` that say who reads; 0 reads in this process."""
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": "fork" if workers else None,
+        "worker_init_fn": _quiet_worker if workers else None,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
 def _quiet_worker(_: int) -> None:
-    """Leave the signals of a preemption to the trainer, which still needs its batches."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    """Outlive the signals of a preemption a little: the trainer still needs its batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: signal.alarm(WORKER_GRACE_S))

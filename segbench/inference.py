@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from segbench.building import build_model, load_weights
 from segbench.config import Recipe
-from segbench.data import DIVISOR, Batch, SplitDataset, collate
+from segbench.data import DIVISOR, Batch, SplitDataset, collate, loader_processes
 from segbench.errors import ConfigError
 from segbench.prediction_files import PredictionWriter
 from segbench.prepared import PreparedDataset
@@ -188,8 +188,7 @@ def _batches(samples: SplitDataset, recipe: Recipe) -> DataLoader[Batch]:
         samples,  # type: ignore[arg-type]
         batch_sampler=_groups(samples.records),
         collate_fn=partial(_collate, preset=EvalPreset(recipe), divisor=DIVISOR[recipe.task]),
-        num_workers=recipe.workers,
-        pin_memory=torch.cuda.is_available(),
+        **loader_processes(recipe.workers),
     )
 
 

@@ -23,9 +23,15 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """
     groups = _parameter_groups(model, recipe.backbone_lr_factor)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.base_lr, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(
+            groups, lr=recipe.base_lr, weight_decay=recipe.weight_decay, fused=True
+        )
     return torch.optim.SGD(
-        groups, lr=recipe.base_lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        groups,
+        lr=recipe.base_lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,27 +109,33 @@ def _loop(run: RunState, stop: StopRequest, stop_after: int | None) -> bool:
     log, watch = TrainLog(run), FiniteWatch(run)
     run.module.train()
     loader = train_loader(run.batches, start=counters.iteration, workers=recipe.workers)
-    for batch in _shown(run, loader, log.status):
-        iteration = counters.iteration
-        losses, norm = _step(run, batch.to(run.device), iteration)
-        watch.see(iteration, losses, norm)
-        counters.iteration += 1
-        counters.images_seen += recipe.batch_size
-        counters.ignored_batches += batch.num_labelled == 0
-        log.see(iteration, losses, norm)
-        stopping = run.group.any(stop.name is not None, run.device)
-        pausing = counters.iteration == stop_after
-        last = counters.iteration == recipe.iterations
-        if stopping or pausing or last or counters.iteration % recipe.checkpoint_interval == 0:
-            watch.check()
-            log.close()
-            run.save()
-        if stopping and not last:
-            say(f"{stop.name}: state saved at iteration {counters.iteration}, exit {EXIT_REQUEUE}")
-            raise SystemExit(EXIT_REQUEUE)
-        if pausing and not last:
-            return False
+    with closing(_shown(run, loader, log.status)) as batches:
+        for batch in batches:
+            _advance(run, batch, log, watch)
+            stopping = run.group.any(stop.name is not None, run.device)
+            pausing = counters.iteration == stop_after
+            last = counters.iteration == recipe.iterations
+            if stopping or pausing or last or counters.iteration % recipe.checkpoint_interval == 0:
+                watch.check()
+                log.close()
+                run.save()
+            if stopping and not last:
+                say(f"{stop.name}: saved at iteration {counters.iteration}, exit {EXIT_REQUEUE}")
+                raise SystemExit(EXIT_REQUEUE)
+            if pausing and not last:
+                return False
     return True
+
+
+def _advance(run: RunState, batch: Batch, log: TrainLog, watch: FiniteWatch) -> None:
+    """Learn from one batch and take note of it."""
+    counters, iteration = run.counters, run.counters.iteration
+    losses, norm = _step(run, batch.to(run.device), iteration)
+    watch.see(iteration, losses, norm)
+    counters.iteration += 1
+    counters.images_seen += run.recipe.batch_size
+    counters.ignored_batches += batch.num_labelled == 0
+    log.see(iteration, losses, norm)
 
 
 def _step(run: RunState, batch: Batch, iteration: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -155,13 +161,16 @@ def _step(run: RunState, batch: Batch, iteration: int) -> tuple[dict[str, Tensor
     return {name: value.detach() for name, value in losses.items()}, norm
 
 
-def _shown(run: RunState, loader: Any, status: Callable[[], str]) -> Iterator[Batch]:
-    if not run.group.is_main:
-        yield from loader
-        return
-    total, start = run.recipe.iterations, run.counters.iteration
-    label = f"train {run.recipe.model} on {run.recipe.dataset}"
-    yield from track(loader, total, label, start=start, status=status)
+def _shown(
+    run: RunState, loader: Iterable[Batch], status: Callable[[], str]
+) -> Generator[Batch, None, None]:
+    """Yield the batches and report progress; closing it ends the loader processes."""
+    batches = iter(loader)
+    if run.group.is_main:
+        total, start = run.recipe.iterations, run.counters.iteration
+        label = f"train {run.recipe.model} on {run.recipe.dataset}"
+        batches = track(batches, total, label, start=start, status=status)
+    yield from batches
 
 
 def _export(run: RunState, dataset: PreparedDataset, out: Path) -> None:

@@ -92,17 +92,18 @@ def test_kill_during_a_checkpoint_write(toys: PreparedDataset, tmp_path: Path, n
     assert not list((tmp_path / "state").glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGUSR1, 0)])
 def test_preemption_saves_and_asks_for_a_requeue(
-    unbroken: Path, tmp_path: Path, number: signal.Signals
+    unbroken: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
-    options = {**LONG, "checkpoint_interval": 390}
-    trainer = training_children.start(unbroken / "data", tmp_path, **options)
+    """Slurm signals every process of a job: the loader processes get it too."""
+    options = {**LONG, "checkpoint_interval": 390, "workers": workers}
+    trainer = training_children.start(unbroken / "data", tmp_path, own_group=True, **options)
     wait_for(lambda: (tmp_path / "state" / "train_log.jsonl").exists())
     time.sleep(0.1)
     assert trainer.pid is not None
     begin = time.monotonic()
-    os.kill(trainer.pid, number)
+    os.killpg(trainer.pid, number)
     trainer.join()
     assert trainer.exitcode == EXIT_REQUEUE
     assert time.monotonic() - begin < 5

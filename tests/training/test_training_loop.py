@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import training_toys
 from safetensors.torch import load_file
 
 from segbench import training
+from segbench.data import TrainBatches
 from segbench.errors import ConfigError, DataError, LeaseLost, TrainingError
 from segbench.formats import read_json, read_jsonl, write_json, write_label_map
 from segbench.lease import Lease
@@ -167,6 +170,17 @@ def test_memory_errors_name_batch_and_crop(toys: PreparedDataset, tmp_path: Path
             training._memory(training_toys.recipe()),
         ):
             raise error
+
+
+def test_killed_loader_process_is_explained(
+    toys: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(TrainBatches, "__getitem__", die)
+    with pytest.raises(TrainingError, match="a data loading process died training batches of 4"):
+        run(toys, tmp_path, workers=1)
 
 
 def test_class_weights_reach_the_loss(toys: PreparedDataset, tmp_path: Path) -> None:

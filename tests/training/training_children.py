@@ -37,6 +37,8 @@ def start_pair(root: Path, run: Path, **options: Any) -> list[BaseProcess]:
 
 def _train(root: str, run: str, models: str, options: dict[str, Any]) -> None:
     os.environ.update(options.pop("environment", {}), SEGBENCH_MODELS_PATH=models)
+    if options.pop("own_group", False):
+        os.setpgrp()
     if "die_at_fsync" in options:
         _die_at_fsync(options.pop("die_at_fsync"))
     from segbench.prepared import PreparedDataset
