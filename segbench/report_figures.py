@@ -68,11 +68,16 @@ def _point(row: Row, board: Board, cost: str) -> charts.Point | None:
 def board_curves(
     figures: Figures, board: Board, runs: Mapping[str, Run], results: Path
 ) -> dict[str, str] | None:
-    """Add the training curves of the best rows of a board; None when there is no log."""
+    """Add the training curves of the best rows of a board; None when there is no log.
+
+    A network trained for another task (and scored for this one too) is drawn on its own board.
+    """
     series: dict[str, Sequence[Mapping[str, Any]]] = {}
     logged = 0
     for row in board.scored:
         run = runs[run_slug(row.run)]
+        if row.model.get("task", board.task) != board.task:
+            continue
         points = charts.binned(train_log(results, run)) if len(series) < MAX_CURVES else []
         logged += 1
         if len(points) > 1:

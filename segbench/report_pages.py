@@ -22,6 +22,7 @@ from segbench.report_runs import (
     recipe_rows,
     run_slug,
     score_rows,
+    training_facts,
 )
 from segbench.report_site import Site
 
@@ -98,6 +99,9 @@ def _facts(site: Site) -> list[dict[str, Any]]:
 def _run(site: Site, run: Run) -> None:
     figures = Figures(site.out / "charts")
     logs = site.logs[run.slug]
+    facts = training_facts(site.results, run)
+    if facts:
+        write_json(site.out / "runs" / f"{run.slug}-recipe.json", facts)
     parts = [_part(site, run, cell, figures) for cell in run.scored]
     siblings = [
         r
@@ -116,8 +120,8 @@ def _run(site: Site, run: Run) -> None:
         costs=_costs(run),
         problems=[_problem(cell, logs) for cell in run.cells if status_of(cell) != "ok"],
         curve=run_curve(figures, run, site.results),
-        provenance=provenance_rows(run),
-        recipe=recipe_rows(site.results, run),
+        provenance=provenance_rows(run, facts),
+        recipe=recipe_rows(facts),
         charts=figures.data,
     )
 

@@ -203,11 +203,17 @@ def confusion_of(matrix: IntArray, categories: Sequence[Mapping[str, Any]]) -> C
     return Confusion(names, colors, shares, counts, void)
 
 
-def recipe_rows(results: Path, run: Run) -> list[tuple[str, str]]:
-    """Return the recipe of a run as (key, value) texts; empty when it has none."""
+def training_facts(results: Path, run: Run) -> dict[str, Any]:
+    """Return what the trainer wrote beside the weights (``recipe.json``); empty without it."""
     path = results / run.folder / "recipe.json"
-    recipe = read_json(path) if path.is_file() else {}
-    return [(str(key), _plain(value)) for key, value in recipe.items()]
+    facts = read_json(path) if path.is_file() else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def recipe_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the recipe in what the trainer wrote as (key, value) texts."""
+    recipe = facts.get("recipe", {})
+    return [(str(k), "none" if v is None else _plain(v)) for k, v in recipe.items()]
 
 
 def train_log(results: Path, run: Run) -> list[dict[str, Any]]:
@@ -216,23 +222,30 @@ def train_log(results: Path, run: Run) -> list[dict[str, Any]]:
     return read_jsonl(path) if path.is_file() else []
 
 
-def provenance_rows(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return what made the numbers of a run as titled (name, value) lists."""
-    if not run.scored:
-        return []
-    record = run.scored[0]["record"]
+_TRAINING = ("iterations", "images_seen", "attempts", "device", "precision", "threads", "processes")
+
+
+def provenance_rows(run: Run, facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what made the numbers of a run as titled (name, value) lists.
+
+    Args:
+        run: The run.
+        facts: What the trainer wrote (``training_facts``).
+    """
+    record = run.scored[0]["record"] if run.scored else {}
     origin = record.get("provenance", {})
     times = {k: duration(v) for k, v in origin.get("wall_time_s", {}).items()}
     code = {
         "segbench": origin.get("segbench"),
         "commit": origin.get("commit"),
         "uncommitted changes": {True: "yes", False: "no"}.get(origin.get("dirty")),
-        "seed": run.seed,
+        "seed": run.seed if run.scored else None,
         "scored at": origin.get("created"),
     }
     sections = {
         "Code": code,
         "Wall time": times,
+        "Training": {key: facts.get(key) for key in _TRAINING},
         "Digests": record.get("digests", {}),
         "Hardware": {**_mapping(origin.get("hardware")), "device": origin.get("device")},
         "Cost": run.profile,

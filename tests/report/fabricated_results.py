@@ -364,12 +364,10 @@ def _train_files(run, root, dataset, experiment, seed):
     write_json(
         run / "recipe.json",
         {
-            "model": "m",
-            "dataset": dataset,
-            "crop_size": [48, 64],
-            "flip": False,
-            "model_options": {},
+            "recipe": {"model": "m", "crop_size": [48, 64], "flip": False, "window": None},
             "iterations": 300,
+            "images_seen": 1200,
+            "attempts": 1,
         },
     )
     write_text(

@@ -13,6 +13,11 @@ PAGES = {
     "compare": f"compare/{SEMANTIC}.html",
 }
 MODES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (375, "light")}
+VISITS = [
+    *((kind, mode) for kind in ("index", "run", "gallery", "compare") for mode in MODES),
+    ("many classes", "light"),
+    ("failed run", "dark"),
+]
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 AXE = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"], "preload": False}
 
@@ -35,8 +40,7 @@ def names(page):
     return [row.get_attribute("data-name") for row in rows]
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize(("kind", "mode"), VISITS)
 def test_pages_are_quiet_offline_complete_and_accessible(visit, kind, mode):
     width, scheme = MODES[mode]
     with visit(PAGES[kind], width=width, scheme=scheme) as seen:
