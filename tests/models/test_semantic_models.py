@@ -11,6 +11,7 @@ import torchvision
 from torch.nn import functional
 
 from segbench.errors import ConfigError
+from segbench.layers.aspp import ASPP
 from segbench.layers.bilinear import bilinear_kernel, bilinear_upsampling, linear_as_convolution
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.models._semantic import SemanticModel
@@ -209,6 +210,32 @@ def test_trunk_strides_and_widths(output_stride) -> None:
     for name, maps in features.items():
         stride = int(name.removeprefix("stride"))
         assert maps.shape == (2, trunk.channels[name], -(-45 // stride), -(-70 // stride))
+
+
+@pytest.mark.parametrize(("output_stride", "dilations"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
+def test_deeplab_pyramid_has_the_papers_dilations(output_stride, dilations) -> None:
+    with torch.device("meta"):
+        model = create_model("deeplab_v3plus_resnet50", 21, output_stride=output_stride).eval()
+        shapes = []
+        model.head.pyramid.register_forward_hook(lambda _, __, maps: shapes.append(maps.shape))
+        assert model(torch.empty(1, 3, 257, 193))["logits"].shape == (1, 21, 257, 193)
+    depthwise = [m for m in model.head.pyramid[0].modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.dilation[0] for m in depthwise if m.groups > 1] == dilations
+    assert shapes == [(1, 256, -(-257 // output_stride), -(-193 // output_stride))]
+
+
+def test_aspp_image_pooling_sees_the_whole_map() -> None:
+    """With every convolution branch silenced the result is one vector at all positions."""
+    torch.manual_seed(0)
+    aspp = ASPP(6, 4, dilations=(1, 2)).eval()
+    for branch in list(aspp.branches)[:-1]:
+        branch.register_forward_hook(lambda _, __, maps: torch.zeros_like(maps))
+    features = torch.randn(1, 6, 5, 7)
+    with torch.no_grad():
+        first = aspp(features)
+        shuffled = aspp(features.flatten(2)[..., torch.randperm(35)].view_as(features))
+    torch.testing.assert_close(first, first[..., :1, :1].expand_as(first))
+    torch.testing.assert_close(first, shuffled)
 
 
 class Identity(SemanticModel):
