@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,23 +108,27 @@ def _loop(run: RunState, stop: StopRequest, stop_after: int | None) -> bool:
         return True
     log, watch = TrainLog(run), FiniteWatch(run)
     run.module.train()
-    loader = train_loader(run.batches, start=counters.iteration, workers=recipe.workers)
-    with closing(_shown(run, loader, log.status)) as batches:
+    with closing(_batches(run, stop, log.status)) as batches:
         for batch in batches:
             _advance(run, batch, log, watch)
             stopping = run.group.any(stop.name is not None, run.device)
-            pausing = counters.iteration == stop_after
-            last = counters.iteration == recipe.iterations
-            if stopping or pausing or last or counters.iteration % recipe.checkpoint_interval == 0:
-                watch.check()
-                log.close()
-                run.save()
-            if stopping and not last:
-                say(f"{stop.name}: saved at iteration {counters.iteration}, exit {EXIT_REQUEUE}")
-                raise SystemExit(EXIT_REQUEUE)
-            if pausing and not last:
-                return False
-    return True
+            done = counters.iteration in (recipe.iterations, stop_after)
+            due = counters.iteration % recipe.checkpoint_interval == 0
+            if done or (due and not stopping):
+                _save(run, log, watch)
+            if done or stopping:
+                break
+    if counters.iteration in (recipe.iterations, stop_after):
+        return counters.iteration == recipe.iterations
+    _save(run, log, watch)
+    say(f"{stop.name}: saved at iteration {counters.iteration}, exit {EXIT_REQUEUE}")
+    raise SystemExit(EXIT_REQUEUE)
+
+
+def _save(run: RunState, log: TrainLog, watch: FiniteWatch) -> None:
+    watch.check()
+    log.close()
+    run.save()
 
 
 def _advance(run: RunState, batch: Batch, log: TrainLog, watch: FiniteWatch) -> None:
@@ -161,16 +165,25 @@ def _step(run: RunState, batch: Batch, iteration: int) -> tuple[dict[str, Tensor
     return {name: value.detach() for name, value in losses.items()}, norm
 
 
-def _shown(
-    run: RunState, loader: Iterable[Batch], status: Callable[[], str]
+def _batches(
+    run: RunState, stop: StopRequest, status: Callable[[], str]
 ) -> Generator[Batch, None, None]:
-    """Yield the batches and report progress; closing it ends the loader processes."""
-    batches = iter(loader)
+    """Yield the batches still to learn from and report progress.
+
+    Closing it ends the loader processes. One that falls to the same signal as the trainer
+    ends the batches early; the state is that of the last whole iteration.
+    """
+    recipe, start = run.recipe, run.counters.iteration
+    loader = train_loader(run.batches, start=start, workers=recipe.workers)
+    batches: Iterator[Batch] = iter(loader)
     if run.group.is_main:
-        total, start = run.recipe.iterations, run.counters.iteration
-        label = f"train {run.recipe.model} on {run.recipe.dataset}"
-        batches = track(batches, total, label, start=start, status=status)
-    yield from batches
+        label = f"train {recipe.model} on {recipe.dataset}"
+        batches = track(batches, recipe.iterations, label, start=start, status=status)
+    try:
+        yield from batches
+    except RuntimeError:
+        if stop.name is None:
+            raise
 
 
 def _export(run: RunState, dataset: PreparedDataset, out: Path) -> None:
