@@ -135,8 +135,8 @@ def fcos_tiny(num_classes: int, *, width: int = 32) -> FCOS:
     """
     backbone = TrunkPyramid(width, 64, outputs=("1",))
     network = FCOS(backbone, num_classes, levels=("1",), strides=(8,), head_convs=2)
-    # The head ends in a ReLU: distances that start at 0 have no gradient where noise makes
-    # them negative. Two strides to each side is half the way to a typical digit.
+    # The head ends in a ReLU: distances that start at 0 get no gradient wherever noise makes
+    # them negative. Two strides to each side start every box at 32 pixels.
     nn.init.constant_(network.head.regression_head.bbox_reg.bias, 2.0)
     return network
 
