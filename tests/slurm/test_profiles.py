@@ -38,6 +38,11 @@ def test_status_polls_outlive_a_day() -> None:
     assert attempts / rate >= 24 * 3600
 
 
+def test_gpus_of_a_job_are_on_one_node() -> None:
+    resources = load("slurm")["default-resources"]
+    assert isinstance(resources, dict) and resources["nodes"] == 1
+
+
 def test_retries_are_in_the_profile_only() -> None:
     """A rule's own retries are repeated inside the job, in the first attempt's allocation."""
     assert load("slurm")["retries"] == 2
