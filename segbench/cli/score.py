@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from segbench.cli import output
 
 if TYPE_CHECKING:
     from segbench.evaluation.counts import Counts
+    from segbench.evaluation.protocol import Protocol
 
 GENERIC = {
     "semantic": "semantic-pooled",
@@ -26,7 +27,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--pred", type=PATH, required=True, help="Folder of label maps, or JSON.")
 @click.option("--gt-folder", type=PATH, help="Panoptic PNGs; default: --gt without .json.")
 @click.option("--pred-folder", type=PATH, help="Panoptic PNGs; default: --pred without .json.")
-@click.option("--num-classes", type=click.IntRange(1, 255), help="Semantic: number of train ids.")
+@click.option(
+    "--num-classes",
+    type=click.IntRange(1, 255),
+    help="Semantic: classes, if the protocol leaves it open.",
+)
 @click.option("--protocol", help="Protocol id; default: the generic one of the task.")
 @click.option("--out", type=PATH, help="Folder for scores.json and counts.npz.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,7 +41,8 @@ def score(
 ) -> None:  # fmt: skip
     """Score prediction files of any framework under a named protocol.
 
-    Semantic label maps are PNGs of train ids (255 is void), paired by file name.
+    Semantic label maps are one-channel PNGs, paired by file name; `segbench protocols ID` says
+    what their numbers mean under a protocol (train ids with 255 for void unless it says else).
     """
     from typing import cast
 
@@ -47,62 +53,66 @@ def score(
     from segbench.types import Task
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
+    warnings: list[str] = []
     if task == "semantic":
-        parts = _semantic(gt, pred, num_classes or chosen.num_classes)
+        parts = _semantic(gt, pred, chosen, num_classes, warnings)
     elif task == "instance":
         parts = _instance(gt, pred)
     else:
-        parts = _panoptic(gt, pred, gt_folder, pred_folder)
-    scores = score_parts(parts, chosen)
+        parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings)
+    scores = _named(score_parts(parts, chosen), chosen)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    result = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
+    result |= {"warnings": warnings}
     if out is not None:
         save_counts(out / "counts.npz", parts)
-        write_json(out / "scores.json", {"protocol": chosen.id, "scores": scores})
+        write_json(out / "scores.json", result)
     if as_json:
-        output.json_out({"protocol": chosen.id, "rule": chosen.rule, "scores": scores})
+        output.json_out({**result, "rule": chosen.rule})
         return
     click.echo(f"protocol {chosen.id}: {chosen.title}")
     plain = {k: v for k, v in scores.items() if k != "per_class"}
     output.facts({k: None if v is None else _shown(v) for k, v in plain.items()})
 
 
+def _named(scores: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
+    """Put the protocol's class names into the rows of a semantic task."""
+    names = (*protocol.class_names, *(("void",) if protocol.void_class else ()))
+    if protocol.task == "semantic" and len(names) == len(scores["per_class"]):
+        rows = zip(names, scores["per_class"], strict=True)
+        scores = {**scores, "per_class": [{"name": name, **row} for name, row in rows]}
+    return scores
+
+
 def _shown(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
 
 
-def _semantic(gt: Path, pred: Path, num_classes: int | None) -> dict[str, Counts]:
+def _semantic(
+    gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str]
+) -> dict[str, Counts]:
+    from segbench.evaluation.label_folders import count_folder
+
+    classes = class_count(protocol, num_classes)
+    found = count_folder(gt, pred, protocol=protocol, num_classes=classes)
+    warnings.extend(found.warnings)
+    return {"semantic": found.counts}
+
+
+def class_count(protocol: Protocol, num_classes: int | None) -> int:
+    """Return the number of classes the protocol and the command line agree on."""
     from segbench.errors import ConfigError
-    from segbench.evaluation.semantic import count, merge
-    from segbench.formats import read_label_map
-    from segbench.progress import track
 
-    if num_classes is None:
-        raise ConfigError("--num-classes is missing", fix="say how many train ids there are")
-    pairs = _pairs(gt, pred)
-    parts = [
-        count(read_label_map(t), read_label_map(p), num_classes=num_classes, image_id=t.stem)
-        for t, p in track(pairs, len(pairs), "score")
-    ]
-    return {"semantic": merge(parts)}
-
-
-def _pairs(gt: Path, pred: Path) -> list[tuple[Path, Path]]:
-    """Pair label maps by name; every truth needs its prediction."""
-    from segbench.errors import DataError
-
-    for folder in (gt, pred):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder of label maps")
-    truths = sorted(gt.glob("*.png"))
-    missing = [path.name for path in truths if not (pred / path.name).exists()]
-    if not truths:
-        raise DataError(f"{gt} holds no PNG files")
-    if missing:
-        raise DataError(
-            f"{pred}: {len(missing)} of {len(truths)} predictions are missing: "
-            f"{', '.join(missing[:3])}",
-            fix="a partial result is never scored: predict every image",
+    if num_classes is not None and protocol.num_classes not in (None, num_classes):
+        raise ConfigError(
+            f"--num-classes {num_classes}: protocol '{protocol.id}' has {protocol.num_classes}",
+            fix="leave --num-classes out, or choose the protocol of this label set",
         )
-    return [(path, pred / path.name) for path in truths]
+    chosen = protocol.num_classes or num_classes
+    if chosen is None:
+        raise ConfigError("--num-classes is missing", fix="say how many train ids there are")
+    return chosen
 
 
 def _instance(gt: Path, pred: Path) -> dict[str, Counts]:
@@ -112,7 +122,7 @@ def _instance(gt: Path, pred: Path) -> dict[str, Counts]:
 
 
 def _panoptic(
-    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None
+    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, warnings: list[str]
 ) -> dict[str, Counts]:
     from segbench.evaluation.panoptic_files import evaluate_panoptic
 
@@ -120,5 +130,6 @@ def _panoptic(
         gt, pred,
         truth_folder=gt_folder or gt.with_suffix(""),
         prediction_folder=pred_folder or pred.with_suffix(""),
+        warnings=warnings,
     )  # fmt: skip
     return {"panoptic": counts}

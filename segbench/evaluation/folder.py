@@ -167,14 +167,18 @@ def _describe(
     ids: Sequence[int] = dataset.table.category_ids
     if not isinstance(counts, semantic.SemanticCounts):
         ids = counts.category_ids
-    by_id = dict(zip(ids, rows, strict=True))
+    by_id = dict(zip(ids, rows, strict=False))  # one row more where void counts as a class
     unknown = sorted(set(by_id) - set(dataset.table.category_ids))
     if unknown:
         raise DataError(
             f"dataset '{dataset.name}': its truth has categories its description lacks: {unknown}",
             fix="prepare the dataset again",
         )
-    return [{**_facts(c), **by_id[c.id]} for c in dataset.table.categories if c.id in by_id]
+    known = [{**_facts(c), **by_id[c.id]} for c in dataset.table.categories if c.id in by_id]
+    return known + [{**_VOID_FACTS, **row} for row in rows[len(ids) :]]
+
+
+_VOID_FACTS = {"id": None, "name": "void", "color": [0, 0, 0], "isthing": False}
 
 
 def _facts(category: Category) -> dict[str, Any]:

@@ -190,10 +190,17 @@ def scores(counts: PanopticCounts, protocol: Protocol) -> dict[str, Any]:
         ``rq`` (None where it has no segment), ``tp``, ``fp``, ``fn``.
 
     Raises:
-        ConfigError: The protocol is for another task.
+        ConfigError: The protocol is for another task or other categories.
     """
     if protocol.task != "panoptic":
         raise ConfigError(f"protocol '{protocol.id}' scores {protocol.task}, not panoptic")
+    if protocol.category_ids and set(counts.category_ids) != set(protocol.category_ids):
+        differing = sorted(set(counts.category_ids) ^ set(protocol.category_ids))
+        raise ConfigError(
+            f"protocol '{protocol.id}' has the category ids {list(protocol.category_ids)}; the "
+            f"truth differs in {differing[:5]}",
+            fix="use label ids as category ids, or score under coco-panoptic",
+        )
     rows = _per_class(counts)
     things = [row for row, isthing in zip(rows, counts.isthing, strict=True) if isthing]
     stuff = [row for row, isthing in zip(rows, counts.isthing, strict=True) if not isthing]

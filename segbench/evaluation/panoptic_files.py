@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import DataError
 from segbench.evaluation._matching import ImageId
+from segbench.evaluation._runs import value_counts
 from segbench.evaluation.panoptic import PanopticCounts, count, merge
 from segbench.formats import read_json, read_panoptic_ids
 from segbench.progress import track
-from segbench.types import Category, CategoryTable
+from segbench.types import VOID, Category, CategoryTable
 
 Annotation = Mapping[str, Any]
 
@@ -23,6 +24,7 @@ def evaluate_panoptic(
     truth_folder: Path,
     prediction_folder: Path,
     strict_compat: bool = False,
+    warnings: list[str] | None = None,
 ) -> PanopticCounts:
     """Match every image of a truth file with its prediction.
 
@@ -34,6 +36,8 @@ def evaluate_panoptic(
         prediction_folder: Folder of the predicted PNGs.
         strict_compat: See ``segbench.evaluation.panoptic``; here it also lets the last of
             several annotations of one image win, as panopticapi does.
+        warnings: Takes what is odd in the truth though it can be scored: areas that differ
+            from the PNG, ids in the PNG that no segment has.
 
     Raises:
         DataError: A prediction or file is missing, an image is annotated twice, or an image
@@ -59,7 +63,35 @@ def evaluate_panoptic(
         )
         for position, annotation in _tracked(annotations)
     ]
+    if warnings is not None:
+        warnings.extend(truth_oddities(annotations, truth_folder, source=truth_json))
     return merge(parts)
+
+
+def truth_oddities(annotations: Sequence[Annotation], folder: Path, *, source: Path) -> list[str]:
+    """Return a warning for areas that differ from the PNG and one for ids without a segment."""
+    areas: list[str] = []
+    orphans: list[str] = []
+    for annotation in annotations:
+        values, pixels = value_counts(read_panoptic_ids(folder / annotation["file_name"]))
+        counted = dict(zip(values.tolist(), pixels.tolist(), strict=True))
+        segments = {s["id"]: s for s in annotation["segments_info"]}
+        name = annotation["file_name"]
+        areas += [
+            f"{name} segment {i}: {s['area']}, PNG {counted.get(i, 0)}"
+            for i, s in segments.items()
+            if "area" in s and s["area"] != counted.get(i, 0)
+        ]
+        orphans += [f"{name} {i}" for i in counted if i != VOID and i not in segments]
+    found = {
+        "true segments have another area than their PNG (the PNG's is used)": areas,
+        "ids of the true PNGs have no segment (they match nothing and excuse nothing)": orphans,
+    }
+    return [
+        f"{source}: {len(examples)} {problem}; first {', '.join(examples[:3])}"
+        for problem, examples in found.items()
+        if examples
+    ]
 
 
 def read_categories(truth: Mapping[str, Any], source: Path) -> CategoryTable:

@@ -7,7 +7,6 @@ class of the table (255 or any id from C up).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,11 @@ import numpy as np
 
 from segbench.errors import ConfigError, DataError
 from segbench.evaluation._runs import run_lengths
-from segbench.evaluation.protocol import Protocol, get_protocol
-from segbench.types import IGNORE_INDEX, FloatArray, IntArray
+from segbench.evaluation.protocol import get_protocol
+from segbench.evaluation.semantic_scores import scores
+from segbench.types import IGNORE_INDEX, IntArray
+
+__all__ = ["SemanticCounts", "count", "count_ids", "from_table", "image_scores", "merge", "scores"]
 
 ImageId = int | str
 _IDS = 256
@@ -121,19 +123,56 @@ def count(
     """
     if not 1 <= num_classes <= IGNORE_INDEX:
         raise ConfigError(f"num_classes must be 1 to {IGNORE_INDEX}, found {num_classes}")
+    table = count_ids(truth, prediction, image_id=image_id)
+    if truth.dtype != np.uint8:
+        wide = truth[(truth < 0) | (truth > IGNORE_INDEX)]
+        _refuse_unknown_truth(np.unique(wide), num_classes, image_id)
+    unused = table[num_classes:IGNORE_INDEX].sum(axis=1)
+    _refuse_unknown_truth(np.flatnonzero(unused) + num_classes, num_classes, image_id)
+    return _counts_of(_fold(table, num_classes), num_classes, image_id)
+
+
+def count_ids(truth: IntArray, prediction: IntArray, *, image_id: ImageId = 0) -> IntArray:
+    """Return the pixels of each pair of numbers, int64 [256, 256]: rows truth.
+
+    Numbers that are no uint8 count as 255.
+
+    Raises:
+        DataError: The sizes differ.
+    """
     if truth.shape != prediction.shape or truth.ndim != 2:
         raise DataError(
             f"image {image_id}: expected a prediction of the truth's size {_size(truth)}, "
             f"found {_size(prediction)}",
             fix="write predictions at the original size of each image",
         )
-    if truth.dtype != np.uint8:
-        wide = truth[(truth < 0) | (truth > IGNORE_INDEX)]
-        _refuse_unknown_truth(np.unique(wide), num_classes, image_id)
-    table = _count_ids(_as_uint8(truth), _as_uint8(prediction))
-    unused = table[num_classes:IGNORE_INDEX].sum(axis=1)
-    _refuse_unknown_truth(np.flatnonzero(unused) + num_classes, num_classes, image_id)
-    matrix = _fold(table, num_classes)
+    return _count_pairs(_as_uint8(truth), _as_uint8(prediction))
+
+
+def from_table(
+    table: IntArray,
+    *,
+    truth: IntArray,
+    prediction: IntArray,
+    num_classes: int,
+    image_id: ImageId = 0,
+) -> SemanticCounts:
+    """Return the counts of an image from its ``count_ids``.
+
+    Args:
+        table: [256, 256] pixels of pairs of numbers.
+        truth: [256] train id of each number in the truth, C for void.
+        prediction: [256] the same for the prediction.
+        num_classes: C.
+        image_id: How the image is called in the stored counts.
+    """
+    rows, columns = np.nonzero(table)
+    matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    np.add.at(matrix, (truth[rows], prediction[columns]), table[rows, columns])
+    return _counts_of(matrix, num_classes, image_id)
+
+
+def _counts_of(matrix: IntArray, num_classes: int, image_id: ImageId) -> SemanticCounts:
     rows, columns = np.nonzero(matrix)
     cells = [np.zeros_like(rows), rows, columns, matrix[rows, columns]]
     return SemanticCounts(num_classes, (image_id,), np.stack(cells, axis=1).astype(np.int64))
@@ -150,7 +189,7 @@ def _as_uint8(ids: IntArray) -> IntArray:
     return np.where((ids < 0) | (ids > IGNORE_INDEX), IGNORE_INDEX, ids).astype(np.uint8)
 
 
-def _count_ids(truth: IntArray, prediction: IntArray) -> IntArray:
+def _count_pairs(truth: IntArray, prediction: IntArray) -> IntArray:
     key = truth.astype(np.uint16) << 8 | prediction
     values, lengths = run_lengths(key)
     # Weights are float64: exact, because no image has 2^53 pixels.
@@ -172,100 +211,6 @@ def _fold(table: IntArray, num_classes: int) -> IntArray:
     cut = np.arange(num_classes + 1)
     folded: IntArray = np.add.reduceat(np.add.reduceat(table, cut, axis=0), cut, axis=1)
     return folded
-
-
-@dataclass(frozen=True)
-class _Totals:
-    """Pixels [C] of each class under a protocol's void rules."""
-
-    hits: IntArray
-    truth: IntArray
-    predicted: IntArray
-
-    @property
-    def union(self) -> IntArray:
-        total: IntArray = self.truth + self.predicted - self.hits
-        return total
-
-
-def _totals(confusion: IntArray, protocol: Protocol) -> _Totals:
-    labelled = confusion[:-1, :-1]
-    truth = labelled.sum(axis=1)
-    predicted = labelled.sum(axis=0)
-    if protocol.void_prediction == "miss":
-        truth = truth + confusion[:-1, -1]
-    if protocol.void_truth == "false_positive":
-        predicted = predicted + confusion[-1, :-1]
-    return _Totals(np.diagonal(labelled), truth, predicted)
-
-
-def _ratio(numerator: IntArray, denominator: IntArray) -> FloatArray:
-    """Return the quotients; NaN where the denominator is 0."""
-    out = np.full(len(numerator), np.nan)
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
-    return out
-
-
-def _overlap(numerator: IntArray, denominator: IntArray, totals: _Totals, rule: str) -> FloatArray:
-    """Return IoU or Dice per class with the absent-class rule applied."""
-    values = _ratio(numerator, denominator)
-    if rule == "truth_only":
-        values[totals.truth == 0] = np.nan
-    elif rule in ("zero", "one"):
-        values[denominator == 0] = float(rule == "one")
-    return values
-
-
-def _optional(values: FloatArray) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values.tolist()]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
-
-
-def scores(counts: SemanticCounts, protocol: Protocol) -> dict[str, Any]:
-    """Turn counts into scores.
-
-    Returns:
-        ``miou``, ``mean_dice``, ``pixel_accuracy``, ``mean_accuracy``, ``fwiou``: fractions,
-        None without a value; ``per_class``: a dict a class with ``iou``, ``dice``,
-        ``accuracy`` and ``pixels`` (labelled pixels of the truth).
-
-    Raises:
-        ConfigError: The protocol is for another task or number of classes.
-    """
-    _check(counts, protocol)
-    totals = _totals(counts.confusion, protocol)
-    absent = protocol.absent_class
-    iou = _optional(_overlap(totals.hits, totals.union, totals, absent))
-    dice = _optional(_overlap(2 * totals.hits, totals.truth + totals.predicted, totals, absent))
-    accuracy = _optional(_ratio(totals.hits, totals.truth))
-    labelled = int(totals.truth.sum())
-    weighted = [n * (v or 0.0) for n, v in zip(totals.truth.tolist(), iou, strict=True)]
-    return {
-        "miou": _mean(iou),
-        "mean_dice": _mean(dice),
-        "pixel_accuracy": int(totals.hits.sum()) / labelled if labelled else None,
-        "mean_accuracy": _mean(accuracy),
-        "fwiou": math.fsum(weighted) / labelled if labelled else None,
-        "per_class": [
-            {"iou": i, "dice": d, "accuracy": a, "pixels": n}
-            for i, d, a, n in zip(iou, dice, accuracy, totals.truth.tolist(), strict=True)
-        ],
-    }
-
-
-def _check(counts: SemanticCounts, protocol: Protocol) -> None:
-    if protocol.task != "semantic":
-        raise ConfigError(f"protocol '{protocol.id}' scores {protocol.task}, not semantic")
-    if protocol.num_classes not in (None, counts.num_classes):
-        raise ConfigError(
-            f"protocol '{protocol.id}' has {protocol.num_classes} classes, "
-            f"the counts have {counts.num_classes}",
-            fix="choose the protocol of this label set, or semantic-pooled",
-        )
 
 
 def image_scores(counts: SemanticCounts) -> dict[ImageId, dict[str, float | None]]:
