@@ -11,6 +11,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from segbench.report_metrics import (
@@ -102,7 +103,7 @@ class Board:
             found.setdefault(metric.group, []).append(metric)
         return list(found.items())
 
-    @property
+    @cached_property
     def conditions(self) -> dict[str, list[str]]:
         """The different measuring conditions of each cost on this board."""
         rows = (*self.rows, *self.controls)
@@ -117,7 +118,7 @@ class Board:
     def scored(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.status == "ok")
 
-    @property
+    @cached_property
     def has_spread(self) -> bool:
         return any(v.sd is not None for r in self.rows for v in r.values.values())
 

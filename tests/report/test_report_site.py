@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fabricated_results import HOSTILE, LOG_LINES
+from fabricated_results import COMMIT, HOSTILE, LOG_LINES
 from PIL import Image
 
 from segbench import html, overlay
@@ -161,6 +161,14 @@ def test_failed_and_not_run_cells_give_reason_and_log(site):
     assert "seed 2: the loss is not finite" in next(t for t in texts if "U-Net" in t)
     page = (site / "runs/shapes__broken__seed0.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;not bold&lt;/b&gt;" in page and "\x1b" not in page
+
+
+def test_run_pages_state_what_made_the_numbers(site):
+    page = (site / "runs/shapes__unet__seed1.html").read_text(encoding="utf-8")
+    for fact in (COMMIT, "Test CPU &lt;fast&gt;", "1 min 16 s", "crop_size", "48, 64", "a" * 16):
+        assert fact in page
+    recipe = json.loads((site / "runs/shapes__unet__seed1-recipe.json").read_text(encoding="utf-8"))
+    assert recipe["recipe"]["crop_size"] == [48, 64]
 
 
 def test_logs_are_copied_and_long_ones_cut_to_their_end(results, site, tmp_path, monkeypatch):
