@@ -35,6 +35,7 @@ def build_record(
     per_class: list[dict[str, Any]],
     num_images: int,
     seconds: float,
+    intervals: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the record of one scored prediction folder (form: docs/architecture.md)."""
     commit, dirty = provenance.git_commit()
@@ -46,6 +47,7 @@ def build_record(
         "protocol": protocol,
         "num_images": num_images,
         "scores": scores,
+        "intervals": intervals or {},
         "per_class": per_class,
         "counts": "counts.npz",
         "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},

@@ -21,6 +21,7 @@ COMMANDS = {
     "datasets": "datasets",
     "protocols": "protocols",
     "score": "score",
+    "compare": "compare",
     "explain": "explain",
     "download": "data",
     "prepare": "data",
@@ -29,6 +30,7 @@ COMMANDS = {
     "control": "predict",
     "evaluate": "evaluate",
     "profile": "profile",
+    "overlays": "overlays",
     "collect": "board",
     "report": "board",
 }

@@ -74,9 +74,12 @@ def _score(
     protocol: str | None,
     out: Path,
 ) -> dict[str, Any]:
+    from segbench.evaluation.counts import load_counts
     from segbench.evaluation.folder import evaluate as score
+    from segbench.evaluation.protocol import get_protocol
     from segbench.formats import write_json
     from segbench.results import build_record
+    from segbench.stats import headline_intervals
 
     begin = time.monotonic()
     protocol_id = protocol or dataset.protocol(task)
@@ -84,6 +87,7 @@ def _score(
         dataset, split, predictions,
         task=task, protocol_id=protocol_id, counts_path=out / "counts.npz",
     )  # fmt: skip
+    parts = load_counts(out / "counts.npz")
     record = build_record(
         manifest,
         task=task,
@@ -91,6 +95,7 @@ def _score(
         scores=result.scores,
         per_class=result.per_class,
         num_images=result.num_images,
+        intervals=headline_intervals(parts, get_protocol(protocol_id, task=task)),
         seconds=time.monotonic() - begin,
     )
     write_json(out / "record.json", record)

@@ -5,6 +5,7 @@
     panoptic          matched segments -> PQ, SQ, RQ; ``panoptic_files`` reads COCO panoptic files
     instance          COCO matches -> the 12 numbers; ``coco_files`` checks the files first
     counts            one ``counts.npz`` with the counts of every image
+    weighted          scores of resampled images, many at once
     folder            a whole prediction folder against a prepared dataset
 
 Nothing here imports torch.

@@ -1,0 +1,301 @@
+"""Is a difference real? Intervals and comparisons from stored counts, by a paired bootstrap.
+
+Images are drawn with replacement, as many as there are; the score of each draw is the
+protocol's score of those images (``segbench.evaluation.weighted``). All runs on one set of
+images see the same draws, so a comparison is paired: what is hard for both cancels. Draws
+come from a constant seed: the same counts always give the same interval.
+
+This spread is that of the *images*. The spread over training seeds is another thing and is
+kept apart: ``seed_spread``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.bootstrap import MIN_IMAGES, jackknife_weights, resample_weights, shape_of
+from segbench.errors import ConfigError, DataError
+from segbench.evaluation.counts import Counts
+from segbench.evaluation.instance import InstanceCounts
+from segbench.evaluation.protocol import Protocol
+from segbench.evaluation.weighted import HEADLINE, Statistic, statistic
+from segbench.types import FloatArray
+
+Parts = Mapping[str, Counts]
+Runs = Parts | Sequence[Parts]
+"""What ``load_counts`` returns; a sequence is the seeds of one row, whose mean counts."""
+Method = Literal["percentile", "bca"]
+
+RESAMPLES = 1000
+LEVEL = 0.95
+SEED = 0
+MIN_RESAMPLES = 200
+WORK = 20_000_000
+"""Detections x resamples of AP that a record's interval may cost: some ten seconds."""
+_ROWS = 256
+"""Resamples evaluated at a time."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and where it may lie for other images of the same kind.
+
+    ``low`` and ``high`` are None where the score has no value or most resamples have none;
+    ``resamples`` are those with a value.
+    """
+
+    low: float | None
+    high: float | None
+    estimate: float | None
+    level: float
+    method: Method
+    resamples: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference A - B over the same images.
+
+    ``p`` is two-sided and agrees with the interval: ``separable`` means that the interval
+    leaves out 0, and p <= 1 - level.
+    """
+
+    metric: str
+    estimate_a: float
+    estimate_b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    separable: bool
+    level: float
+    method: Method
+    images: int
+    resamples: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """Mean and sample standard deviation over ``n`` training seeds; no ``sd`` of one."""
+
+    mean: float | None
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Scores of rows on the same resamples: ``estimates`` [M], ``values`` [R, M], R as drawn.
+
+    Resamples in which some row has no value are left out of all.
+    """
+
+    names: tuple[str, ...]
+    images: int
+    estimates: FloatArray
+    values: FloatArray
+
+
+def interval(
+    counts: Runs,
+    protocol: Protocol,
+    metric: str,
+    *,
+    level: float = LEVEL,
+    method: Method = "bca",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Interval:
+    """Return the bootstrap interval of one score.
+
+    Args:
+        counts: Counts of one run, or of several seeds (their mean is the score).
+        protocol: How counts become scores.
+        metric: See ``segbench.evaluation.weighted.statistic``.
+        level: Share of intervals that hold the truth, in (0, 1).
+        method: BCa corrects bias and skew of the plain percentiles.
+        resamples: How many times images are drawn.
+        seed: Of the draws; runs to be compared need one seed.
+
+    Raises:
+        ConfigError: The metric or protocol does not fit, or the level is out of range.
+        DataError: There are too few images.
+    """
+    runs = _statistics(counts, protocol, metric)
+    weights = resample_weights(len(runs[0].image_ids), resamples, seed)
+    _check_level(level, resamples)
+    values = _mean_values(runs, weights)
+    known = np.sort(values[~np.isnan(values)])
+    estimate = float(np.mean([run.estimate for run in runs]))
+    if math.isnan(estimate) or 2 * len(known) < resamples:
+        best = None if math.isnan(estimate) else estimate
+        return Interval(None, None, best, level, method, len(known))
+    left_out = _left_out(runs) if method == "bca" else np.zeros(0)
+    shape = shape_of(known, estimate, left_out, len(runs[0].image_ids))
+    low, high = shape.ends(known, level, 0.0, 1.0)
+    return Interval(low, high, estimate, level, method, len(known))
+
+
+def compare(
+    counts_a: Runs,
+    counts_b: Runs,
+    protocol: Protocol,
+    metric: str,
+    *,
+    level: float = LEVEL,
+    method: Method = "bca",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Comparison:
+    """Compare two rows on the same images; the arguments are those of ``interval``.
+
+    Raises:
+        DataError: The images or their truths differ, or a score has no value.
+    """
+    _check_level(level, resamples)
+    rows = {"A": counts_a, "B": counts_b}
+    drawn = draws(rows, protocol, metric, resamples=resamples, seed=seed)
+    values = np.sort(drawn.values[:, 0] - drawn.values[:, 1])
+    estimate_a, estimate_b = drawn.estimates.tolist()
+    left_out = np.zeros(0)
+    if method == "bca":
+        sides = [_left_out(_statistics(each, protocol, metric)) for each in rows.values()]
+        left_out = sides[0] - sides[1]
+    shape = shape_of(values, estimate_a - estimate_b, left_out, drawn.images)
+    low, high = shape.ends(values, level, -1.0, 1.0)
+    return Comparison(
+        metric,
+        estimate_a,
+        estimate_b,
+        estimate_a - estimate_b,
+        low,
+        high,
+        shape.p_of_zero(values),
+        low > 0 or high < 0,
+        level,
+        method,
+        drawn.images,
+        len(values),
+    )
+
+
+def headline_intervals(parts: Parts, protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """Return the interval of a task's headline score as a record holds it, by metric.
+
+    Empty where there are too few images. AP takes fewer resamples of very many detections.
+    """
+    metric = HEADLINE[protocol.task]
+    counts = next(iter(parts.values()))
+    if len(counts.image_ids) < MIN_IMAGES:
+        return {}
+    resamples = RESAMPLES
+    if isinstance(counts, InstanceCounts):
+        resamples = min(RESAMPLES, max(MIN_RESAMPLES, WORK // max(1, len(counts.scores))))
+    found = interval(parts, protocol, metric, resamples=resamples).as_dict()
+    return {metric: {key: found[key] for key in ("low", "high", "level", "method", "resamples")}}
+
+
+def seed_spread(values: Sequence[float | None]) -> SeedSpread:
+    """Return the spread of a score over training seeds; seeds without a value are left out."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return SeedSpread(None, None, 0)
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return SeedSpread(math.fsum(known) / len(known), sd, len(known))
+
+
+def draws(
+    rows: Mapping[str, Runs],
+    protocol: Protocol,
+    metric: str,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Draws:
+    """Return the score of every row on the same resamples of the images they share.
+
+    Raises:
+        DataError: Images or truths differ between rows, a row has no value, or most
+            resamples leave a row without one.
+    """
+    found = {name: _statistics(counts, protocol, metric) for name, counts in rows.items()}
+    first_name, first = next((name, runs[0]) for name, runs in found.items())
+    for name, runs in found.items():
+        for run in runs:
+            _check_paired(first, run, f"'{first_name}' and '{name}'")
+    estimates = np.array([np.mean([run.estimate for run in runs]) for runs in found.values()])
+    missing = [name for name, each in zip(found, estimates, strict=True) if math.isnan(each)]
+    if missing:
+        raise DataError(f"{metric} of '{missing[0]}' has no value under '{protocol.id}'")
+    weights = resample_weights(len(first.image_ids), resamples, seed)
+    values = np.stack([_mean_values(runs, weights) for runs in found.values()], axis=1)
+    known = values[~np.isnan(values).any(axis=1)]
+    if 2 * len(known) < resamples:
+        raise DataError(
+            f"{metric} has no value under '{protocol.id}' in {resamples - len(known)} of "
+            f"{resamples} resamples: its classes are on too few images",
+            fix="compare another metric, or under a protocol that leaves absent classes out",
+        )
+    return Draws(tuple(found), len(first.image_ids), estimates, known)
+
+
+def _statistics(counts: Runs, protocol: Protocol, metric: str) -> list[Statistic]:
+    runs = [counts] if isinstance(counts, Mapping) else list(counts)
+    if not runs:
+        raise DataError("there are no counts to resample")
+    found = [statistic(parts, protocol, metric) for parts in runs]
+    for run in found[1:]:
+        _check_paired(found[0], run, "two seeds of one row")
+    return found
+
+
+def _check_level(level: float, resamples: int) -> None:
+    if not 0 < level < 1:
+        raise ConfigError(f"level must lie between 0 and 1, found {level}")
+    if resamples * (1 - level) < 1:
+        raise ConfigError(f"{resamples} resamples are too few for a level of {level}")
+
+
+def _check_paired(first: Statistic, other: Statistic, names: str) -> None:
+    if first.image_ids != other.image_ids:
+        differing = sorted(set(first.image_ids) ^ set(other.image_ids), key=str)
+        raise DataError(
+            f"{names} were scored on different images: {len(first.image_ids)} and "
+            f"{len(other.image_ids)}, of which {len(differing)} are in one only, first "
+            f"{differing[:3]}",
+            fix="score both on the same split of the same dataset",
+        )
+    if not np.array_equal(first.truth, other.truth):
+        where = "the number of classes differs"
+        if first.truth.shape == other.truth.shape:
+            rows = np.flatnonzero((first.truth != other.truth).any(axis=1))
+            where = f"first at image {first.image_ids[rows[0]]}"
+        raise DataError(
+            f"{names} were scored against different truths, {where}",
+            fix="prepare the dataset once and evaluate both again",
+        )
+
+
+def _mean_values(runs: Sequence[Statistic], weights: NDArray[Any]) -> FloatArray:
+    """Return the score of each resample [R], the mean over runs."""
+    starts = range(0, len(weights), _ROWS)
+    blocks = (weights[start : start + _ROWS].astype(np.float64) for start in starts)
+    columns = [np.mean([run.evaluate(block) for run in runs], axis=0) for block in blocks]
+    return np.concatenate(columns)
+
+
+def _left_out(runs: Sequence[Statistic]) -> FloatArray:
+    """Return the score without each group of images in turn."""
+    return _mean_values(runs, jackknife_weights(len(runs[0].image_ids)))
