@@ -147,7 +147,9 @@ class ReportConfig(Strict):
 
     title: str = "segbench"
     gallery_images: Annotated[int, Field(ge=0)] = 24
-    """Images of each run in the gallery, worst first."""
+    """Images of each run in the gallery, worst first; 0 makes no pictures."""
+    overlay_images: Annotated[int, Field(ge=0)] = 200
+    """Images of each run and task whose overlays are drawn beside the predictions."""
 
 
 class Config(Strict):

@@ -51,7 +51,7 @@ def render_report(
     stated = int(table.get("gallery_images", GALLERY_IMAGES))
     limit = stated if gallery_images is None else gallery_images
     root = _results_folder(Path(table_json), table, results)
-    write_pages(Site(table, root, building, limit, tolerance), Path(table_json))
+    write_pages(Site(table, root, building, limit, tolerance))
     _swap(building, out)
     return out / "index.html"
 

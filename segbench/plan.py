@@ -99,6 +99,10 @@ class Plan:
         """Return the records of every cell, relative to the results folder."""
         return [cell.folder / "evaluation" / cell.split / "records.json" for cell in self.cells]
 
+    def overlays(self) -> list[Path]:
+        """Return the overlays of every cell, relative to the results folder."""
+        return [cell.folder / "overlays" / cell.split / "overlays.json" for cell in self.cells]
+
     def train_fingerprint(self, cell: Cell) -> str:
         """Digest of the recipe and of all code that decides the weights of a cell."""
         if cell.recipe is None or cell.model is None:

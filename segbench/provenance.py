@@ -44,13 +44,16 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code_fingerprint(sources: Iterable[Path]) -> str:
+def code_fingerprint(sources: Iterable[Path], *, texts: Iterable[Path] = ()) -> str:
     """Return 16 hex digits over the meaning of the sources and all they import here.
 
     Args:
         sources: Python files; those outside the package are followed too.
+        texts: Files that count as they are, as templates and style sheets.
     """
     digest = hashlib.sha256()
+    for path in sorted(texts):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for path in sorted(_closure(tuple(sources)), key=lambda p: p.name):
         digest.update(path.stem.encode() + b"\0" + _meaning(path).encode() + b"\0")
     return digest.hexdigest()[:16]

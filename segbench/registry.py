@@ -56,8 +56,9 @@ class ModelInfo:
         }[self.task]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields for ``segbench models --json``."""
-        return {**asdict(self), "name": self.id, "classes": self.classes}
+        """Return the fields for ``segbench models --json``; no path of this machine."""
+        source = Path(self.source).name
+        return {**asdict(self), "source": source, "name": self.id, "classes": self.classes}
 
 
 def register_model(

@@ -21,6 +21,8 @@ from segbench.prepared import PreparedDataset
 from segbench.report_board import Cell, slug
 from segbench.report_layers import ERROR_LEGEND, Layers, open_layers
 from segbench.report_metrics import IMAGE_SCORES, Metric
+from segbench.report_overlays import finished, reuse
+from segbench.report_ranks import worst_first
 from segbench.report_runs import run_slug
 from segbench.types import ImageRecord, IntArray
 
@@ -121,7 +123,7 @@ class Galleries:
             return None
         scores = self.evidence(cell).scores
         metric = IMAGE_SCORES[cell["task"]]
-        records = sorted(self._split(cell), key=lambda r: _worst_first(scores.get(r.image_id)))
+        records = sorted(self._split(cell), key=lambda r: worst_first(scores.get(r.image_id)))
         images = [
             {
                 **self._base(cell, record),
@@ -196,16 +198,26 @@ class Galleries:
         }
 
     def _predicted(self, cell: Cell, record: ImageRecord) -> Picture:
+        """Return the overlays of a run's prediction, drawn here if its own stage did not."""
         folder = Path("media", run_slug(cell), cell["task"])
         path = folder / f"{slug(record.stem)}.webp"
         error = folder / f"{slug(record.stem)}-error.webp"
+        drawn = self._drawn(cell)
+        if drawn is not None and reuse(drawn / f"{record.stem}.webp", self.out / path):
+            wrong = reuse(drawn / f"{record.stem}-error.webp", self.out / error)
+            return {"prediction": path.as_posix(), "error": error.as_posix() if wrong else ""}
         layers, truth = self._prediction(cell), self._truth(cell)
-        shown = layers is not None and layers.write(record, self.out / path)
-        wrong = shown and truth and layers and layers.write_error(record, truth, self.out / error)
+        shown = bool(layers and layers.write(record, self.out / path))
+        made = shown and truth and layers and layers.write_error(record, truth, self.out / error)
         return {
             "prediction": path.as_posix() if shown else "",
-            "error": error.as_posix() if wrong else "",
+            "error": error.as_posix() if made else "",
         }
+
+    def _drawn(self, cell: Cell) -> Path | None:
+        """Return the folder of overlays that a run's own stage drew."""
+        folder = self.results / str(cell["run_folder"]) / "overlays" / str(cell["split"])
+        return folder / str(cell["task"]) if finished(folder) else None
 
 
 def _key(cell: Cell) -> tuple[str, str, str]:
@@ -219,10 +231,6 @@ def _read_evidence(path: Path) -> Evidence:
     semantic = parts.get("semantic")
     matrix = semantic.confusion if isinstance(semantic, SemanticCounts) else None
     return Evidence(image_scores(parts), matrix)
-
-
-def _worst_first(score: float | None) -> tuple[bool, float]:
-    return score is None, score or 0.0
 
 
 def _order_note(cell: Cell, metric: Metric, count: int, scores: Mapping[Any, Any]) -> str:

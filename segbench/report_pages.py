@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from segbench.evaluation.protocol import Protocol, protocols
@@ -33,9 +32,9 @@ COMPARED = 16
 COMPARE_COLUMNS = 5
 
 
-def write_pages(site: Site, table_json: Path) -> None:
+def write_pages(site: Site) -> None:
     """Write every file of the site."""
-    site.assets(table_json)
+    site.assets()
     _index(site)
     for run in site.runs.values():
         _run(site, run)

@@ -68,3 +68,8 @@ def mark_of(group: int | None, groups: Sequence[int | None]) -> Mark:
     if group is None or len(ranked) < 2:
         return ""
     return "best" if group == 0 else "second" if group == 1 else ""
+
+
+def worst_first(score: float | None) -> tuple[bool, float]:
+    """Return the sorting key that puts low scores first and missing ones last."""
+    return score is None, score or 0.0

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from segbench import __version__, charts
-from segbench.formats import write_text
+from segbench.formats import write_json, write_text
 from segbench.report_board import (
     STATUS_WORDS,
     Board,
@@ -24,15 +24,10 @@ from segbench.report_board import (
     status_of,
     train_text,
 )
+from segbench.report_files import report_folder
 from segbench.report_media import Galleries
 from segbench.report_metrics import COSTS, TASK_TITLES, primary
 from segbench.report_runs import LOG_BYTES, Log, Run, build_runs, headline, read_log, run_slug
-
-
-def report_files() -> Path:
-    """Return the folder of templates and static files: in the wheel or in the checkout."""
-    installed = Path(__file__).parent / "_report"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "report"
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class Site:
     @cached_property
     def environment(self) -> jinja2.Environment:
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(report_files() / "templates"),
+            loader=jinja2.FileSystemLoader(report_folder() / "templates"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
@@ -117,14 +112,15 @@ class Site:
             "mixed": len(kinds) == 2,
         }
 
-    def assets(self, table_json: Path) -> None:
-        """Write style sheet, scripts and the table itself."""
+    def assets(self) -> None:
+        """Write style sheet, scripts and the table itself, without paths of this machine."""
         target = self.out / "assets"
         target.mkdir(parents=True)
-        for path in sorted((report_files() / "static").iterdir()):
+        for path in sorted((report_folder() / "static").iterdir()):
             shutil.copyfile(path, target / path.name)
         write_text(target / "vega.js", charts.script())
-        shutil.copyfile(table_json, self.out / "table.json")
+        shared = {key: value for key, value in self.table.items() if key != "results"}
+        write_json(self.out / "table.json", shared)
         if (self.results / "table.csv").is_file():
             shutil.copyfile(self.results / "table.csv", self.out / "table.csv")
 

@@ -9,6 +9,7 @@ from segbench import provenance
 from segbench.datasets.registry import dataset_source
 from segbench.errors import SegbenchError
 from segbench.plan import Cell, Plan, load_plan
+from segbench.report_files import report_sources
 
 
 def read_plan() -> Plan:
@@ -41,9 +42,12 @@ FINGERPRINT = {
         "evaluate": "evaluation.folder",
         "profile": "profiling",
         "collect": "results",
-        "report": "html",
+        "overlays": "report_overlays",
     }.items()
 }
+FINGERPRINT["report"] = provenance.code_fingerprint(
+    [provenance.module_file("html")], texts=report_sources()
+)
 
 
 def cell_of(wildcards) -> Cell:
@@ -89,6 +93,12 @@ def train_priority(wildcards) -> int:
 def all_records(wildcards) -> list[Path]:
     """Return every record the board shows."""
     return [R / path for path in PLAN.records()]
+
+
+def all_overlays(wildcards) -> list[Path]:
+    """Return the overlays of every cell, unless galleries are off."""
+    made = PLAN.config.report.gallery_images > 0
+    return [R / path for path in PLAN.overlays()] if made else []
 
 
 def all_profiles(wildcards) -> list[Path]:

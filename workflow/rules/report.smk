@@ -1,3 +1,34 @@
+# Drawn once a run: a new row redraws no other.
+rule overlays:
+    input:
+        data=R / "data/{dataset}/dataset.json",
+        predictions=R
+        / "{dataset}/{experiment}/seed{seed}/predictions/{split}/manifest.json",
+        records=R / "{dataset}/{experiment}/seed{seed}/evaluation/{split}/records.json",
+    output:
+        R / "{dataset}/{experiment}/seed{seed}/overlays/{split}/overlays.json",
+    log:
+        R / "logs/overlays/{split}/{dataset}/{experiment}/seed{seed}.log",
+    priority: 30
+    conda:
+        "../../envs/score.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        data=lambda wildcards, input: str(Path(input.data).parent),
+        predictions=lambda wildcards, input: str(Path(input.predictions).parent),
+        evaluation=lambda wildcards, input: str(Path(input.records).parent),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        images=PLAN.config.report.overlay_images,
+        fingerprint=FINGERPRINT["overlays"],
+    shell:
+        "python -m segbench overlays --data {params.data:q} --split {wildcards.split}"
+        " --predictions {params.predictions:q} --evaluation {params.evaluation:q}"
+        " --out {params.folder:q} --images {params.images} > {log:q} 2>&1"
+
+
 rule collect:
     input:
         records=all_records,
@@ -24,6 +55,7 @@ rule collect:
 rule report:
     input:
         table=R / "table.json",
+        overlays=all_overlays,
     output:
         R / "report/index.html",
     log:
