@@ -3,6 +3,9 @@
 #   snakemake --cores 2 --keep-going                      this machine, config.yaml
 #   snakemake --profile slurm                             a cluster, one job per step
 #   snakemake --cores 2 --configfile workflow/configs/camvid.yaml
+import os
+import subprocess
+
 from snakemake.utils import min_version
 
 min_version("9.10")
@@ -23,6 +26,15 @@ rule all:
         R / "table.json",
         R / "report/index.html",
     localrule: True
+
+
+# The Slurm executor can lose sight of its jobs and then waits for ever, in silence.
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        subprocess.Popen(
+            [sys.executable, "-m", "segbench.watchdog", str(os.getpid())],
+            start_new_session=True,
+        )
 
 
 # A failed row never costs the board: what is there is shown, the failed cell with its log.
