@@ -1,0 +1,1 @@
+"""Cityscapes ground truth to COCO panoptic."""

@@ -1,0 +1,1 @@
+"""Converters between COCO panoptic, detection, semantic and two-channel files."""
