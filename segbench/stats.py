@@ -36,8 +36,8 @@ RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 0
 MIN_RESAMPLES = 200
-WORK = 20_000_000
-"""Detections x resamples of AP that a record's interval may cost: some ten seconds."""
+WORK = 50_000_000
+"""Detections x resamples of AP that the interval of a record may cost: a few seconds."""
 _ROWS = 256
 """Resamples evaluated at a time."""
 
