@@ -214,6 +214,7 @@ def main(command: list[str]) -> int:
     if missing := missing_packages():
         sys.stderr.write(f"missing system packages: {' '.join(missing)}\n")
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with (
         tempfile.TemporaryDirectory(prefix="segbench-slurm-") as folder,
         MiniCluster(Path(folder)) as cluster,
