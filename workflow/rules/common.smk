@@ -37,12 +37,14 @@ if not workflow.deployment_settings.deployment_method:
 CONTROLS = sorted({cell.experiment for cell in PLAN.cells if cell.is_control})
 EXPERIMENTS = sorted({cell.experiment for cell in PLAN.cells if not cell.is_control})
 FINGERPRINT = {
-    stage: provenance.code_fingerprint([provenance.module_file(module)])
-    for stage, module in {
-        "evaluate": "evaluation.folder",
-        "profile": "profiling",
-        "collect": "results",
-        "overlays": "report_overlays",
+    stage: provenance.code_fingerprint(
+        [provenance.module_file(name) for name in modules]
+    )
+    for stage, modules in {
+        "evaluate": ["evaluation.folder", "stats"],
+        "profile": ["profiling"],
+        "collect": ["results"],
+        "overlays": ["report_overlays"],
     }.items()
 }
 FINGERPRINT["report"] = provenance.code_fingerprint(
