@@ -54,13 +54,14 @@ def score(
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
+    extra: dict[str, float | None] = {}
     if task == "semantic":
-        parts = _semantic(gt, pred, chosen, num_classes, warnings)
+        parts, extra = _semantic(gt, pred, chosen, num_classes, warnings)
     elif task == "instance":
         parts = _instance(gt, pred)
     else:
         parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings)
-    scores = _named(score_parts(parts, chosen), chosen)
+    scores = {**_named(score_parts(parts, chosen), chosen), **extra}
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     result = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
@@ -91,13 +92,14 @@ def _shown(value: float | int) -> str:
 
 def _semantic(
     gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str]
-) -> dict[str, Counts]:
+) -> tuple[dict[str, Counts], dict[str, float | None]]:
+    """Return the counts and what only the files themselves can give (Cityscapes' iIoU)."""
     from segbench.evaluation.label_folders import count_folder
 
     classes = class_count(protocol, num_classes)
     found = count_folder(gt, pred, protocol=protocol, num_classes=classes)
     warnings.extend(found.warnings)
-    return {"semantic": found.counts}
+    return {"semantic": found.counts}, found.extra_scores
 
 
 def class_count(protocol: Protocol, num_classes: int | None) -> int:

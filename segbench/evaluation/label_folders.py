@@ -17,6 +17,7 @@ import numpy as np
 from segbench.errors import DataError
 from segbench.evaluation._protocol_types import Protocol
 from segbench.evaluation.cityscapes import LABELS as CITYSCAPES
+from segbench.evaluation.cityscapes_instances import InstanceHits
 from segbench.evaluation.label_codes import TRAIN_IDS, UNKNOWN, LabelCode
 from segbench.evaluation.semantic import SemanticCounts, count_ids, from_table, merge
 from segbench.formats import read_label_map
@@ -35,6 +36,8 @@ class CountedFolder:
 
     counts: SemanticCounts
     warnings: list[str]
+    extra_scores: dict[str, float | None] = field(default_factory=dict)
+    """Cityscapes: iIoU, where every truth has its instanceIds PNG beside it."""
 
 
 def count_folder(
@@ -58,7 +61,26 @@ def count_folder(
     parts = [counter.add(*pair) for pair in track(pairs, len(pairs), "count label maps")]
     counter.raise_faults(prediction)
     known = [part for part in parts if part is not None]
-    return CountedFolder(merge(known), suspicions(counter.pooled, code, num_classes))
+    warnings = suspicions(counter.pooled, code, num_classes)
+    return CountedFolder(merge(known), warnings, _instance_scores(pairs, counter))
+
+
+def _instance_scores(pairs: Pairs, counter: _Counter) -> dict[str, float | None]:
+    """Return Cityscapes' iIoU; nothing under other numberings or without instance ids."""
+    files = [_instance_file(truth) for truth, _ in pairs]
+    if counter.code is not CITYSCAPES or not all(file.is_file() for file in files):
+        return {}
+    hits = InstanceHits()
+    for file, (_, prediction) in zip(files, pairs, strict=True):
+        numbers, labels = read_label_map(file), read_label_map(prediction)
+        if numbers.shape != labels.shape:
+            raise DataError(f"{file}: expected the size {_size(labels)}, found {_size(numbers)}")
+        hits.add(numbers, labels)
+    return hits.scores(counter.pooled)
+
+
+def _instance_file(truth: Path) -> Path:
+    return truth.with_name(truth.name.replace("labelIds", "instanceIds"))
 
 
 def pair_files(truth: Path, prediction: Path, *, by_frame: bool = False) -> Pairs:
@@ -134,11 +156,13 @@ class _Counter:
             found = f"{prediction_path.name} {_size(prediction)} for {_size(truth)}"
             self._fault("predictions have another size than their truth", found)
             return None
-        if not self._in_range(truth, truth_path, "truths"):
-            return None
-        if not self._in_range(prediction, prediction_path, "predictions"):
-            return None
         table = count_ids(truth, prediction)
+        right = [
+            self._in_range(truth, table.sum(axis=1), truth_path, "truths"),
+            self._in_range(prediction, table.sum(axis=0), prediction_path, "predictions"),
+        ]
+        if not all(right):
+            return None
         self.pooled += table
         return from_table(
             table,
@@ -156,11 +180,14 @@ class _Counter:
             self._fault(f"{side} cannot be read as label maps", f"{path.name} ({reason})")
             return None
 
-    def _in_range(self, labels: IntArray, path: Path, side: str) -> bool:
+    def _in_range(self, labels: IntArray, pixels: IntArray, path: Path, side: str) -> bool:
+        """Note numbers that mean nothing; ``pixels`` [256] counts those of a uint8 map."""
         make = self.code.truth_table if side == "truths" else self.code.prediction_table
-        allowed = np.flatnonzero(make(self.num_classes) != UNKNOWN)
-        present = np.flatnonzero(np.bincount(labels.ravel()))
-        unknown = np.setdiff1d(present, allowed)
+        known = make(self.num_classes) != UNKNOWN
+        if labels.dtype == np.uint8:
+            unknown = np.flatnonzero((pixels > 0) & ~known)
+        else:
+            unknown = np.setdiff1d(labels, np.flatnonzero(known))
         if len(unknown):
             found = f"{path.name} {unknown[:_EXAMPLES].tolist()}"
             self._fault(f"{side} hold numbers outside {describe(self.code)}", found)

@@ -1,0 +1,282 @@
+"""Protocols: what they promise, against rules written out again pixel by pixel."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from segbench.errors import ConfigError, DataError
+from segbench.evaluation import panoptic, semantic
+from segbench.evaluation.cityscapes import CATEGORIES, LABEL_IDS
+from segbench.evaluation.cityscapes_instances import MEAN_SIZES, InstanceHits
+from segbench.evaluation.explain import distinct_rules, explain
+from segbench.evaluation.label_codes import UNKNOWN
+from segbench.evaluation.protocol import get_protocol, protocols
+from segbench.types import Category, CategoryTable
+
+PROMISED = {
+    *("voc2012", "pascal-context-59", "pascal-context-60", "cityscapes-fine", "ade20k-150"),
+    *("camvid-11-void-ignored", "camvid-11-void-as-fp", "camvid-12", "sunrgbd-37"),
+    *("mapillary-v1.2", "coco-stuff", "coco-instances", "coco-panoptic", "cityscapes-panoptic"),
+    *("mmseg", "detectron2", "torchvision", "paddleseg"),
+    *("torchmetrics-pooled", "torchmetrics-per-image"),
+}
+IMAGES = (
+    {"hits": (7, 21, 18), "missed": (2, 2, 5), "on_void": (0, 0, 0)},
+    {"hits": (7, 24, 12), "missed": (0, 1, 3), "on_void": (4, 10, 4)},
+)
+"""Five classes: 3 is predicted but never true, 4 is neither."""
+
+
+def six_rules_case():
+    parts = []
+    for number, image in enumerate(IMAGES):
+        truth, prediction = [], []
+        for c in range(3):
+            truth += [c] * (image["hits"][c] + image["missed"][c]) + [255] * image["on_void"][c]
+            prediction += [c] * image["hits"][c] + [3] * image["missed"][c]
+            prediction += [c] * image["on_void"][c]
+        maps = [np.array([labels], dtype=np.uint8) for labels in (truth, prediction)]
+        parts.append(semantic.count(*maps, num_classes=5, image_id=number))
+    return semantic.merge(parts)
+
+
+@pytest.mark.parametrize(
+    ("rule", "percent"),
+    [
+        ("ade20k-rule", 52.04),
+        ("torchmetrics-per-image", 55.34),
+        ("mmseg", 65.05),
+        ("torchmetrics-pooled", 65.05),
+        ("semantic-pooled", 65.05),
+        ("paddleseg", 72.04),
+        ("detectron2", 86.73),
+        ("torchvision", None),
+    ],
+)
+def test_one_prediction_has_six_scores(rule, percent):
+    miou = semantic.scores(six_rules_case(), get_protocol(rule))["miou"]
+    assert (None if miou is None else round(100 * miou, 2)) == percent
+
+
+def test_every_promised_protocol_is_there_with_rule_and_source():
+    found = {p.id: p for p in protocols()}
+    assert found.keys() >= PROMISED
+    assert len(found) == len(protocols())
+    for protocol in found.values():
+        assert len(protocol.rule) > 40
+        assert protocol.source
+        assert get_protocol(f"{protocol.id}.v{protocol.version}") is protocol
+        assert json.loads(json.dumps(protocol.as_dict()))["versioned_id"] == protocol.versioned_id
+
+
+@pytest.mark.parametrize("protocol", protocols(task="semantic"), ids=lambda p: p.id)
+def test_numberings_are_consistent(protocol):
+    size = protocol.num_classes or 20
+    for table in (protocol.labels.truth_table(size), protocol.labels.prediction_table(size)):
+        assert np.bincount(table[(table >= 0) & (table < size)]).tolist() == [1] * size
+    if protocol.class_names:
+        assert len(protocol.class_names) == size
+
+
+def test_coco_stuff_has_171_of_182_numbers():
+    labels = get_protocol("coco-stuff").labels
+    assert len(labels.numbers(171)) == 171
+    assert labels.truth_table(171)[[0, 11, 181, 255]].tolist() == [0, UNKNOWN, 170, 171]
+
+
+def count_numbers(pairs, protocol):
+    size = protocol.num_classes
+    parts = [
+        semantic.from_table(
+            semantic.count_ids(truth, prediction),
+            truth=protocol.labels.truth_table(size),
+            prediction=protocol.labels.prediction_table(size),
+            num_classes=size,
+            image_id=number,
+        )
+        for number, (truth, prediction) in enumerate(pairs)
+    ]
+    return semantic.merge(parts)
+
+
+def random_pairs(seed, numbers):
+    rng = np.random.default_rng(seed)
+    pool = rng.choice(numbers, size=rng.integers(1, min(len(numbers), 12)), replace=False)
+    pairs = []
+    for _ in range(rng.integers(1, 4)):
+        shape = tuple(rng.integers(1, 9, 2))
+        truth = rng.choice(pool, shape).astype(np.uint8)
+        noise = rng.choice(numbers, shape)
+        pairs.append((truth, np.where(rng.random(shape) < 0.5, truth, noise).astype(np.uint8)))
+    return pairs
+
+
+def pixels(pairs):
+    return [
+        (int(t), int(p))
+        for truth, prediction in pairs
+        for t, p in zip(truth.flat, prediction.flat, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_cityscapes_label_ids_against_loops(seed):
+    pairs = random_pairs(seed, np.arange(34))
+    found = semantic.scores(count_numbers(pairs, get_protocol("cityscapes-fine")), CITYSCAPES)
+    kept = [(t, p) for t, p in pixels(pairs) if t in LABEL_IDS]
+    groups = {f"class {label}": {label} for label in LABEL_IDS}
+    groups |= {name: {LABEL_IDS[i] for i in members} for name, members in CATEGORIES}
+    expected = {}
+    for name, members in groups.items():
+        hits = sum(t in members and p in members for t, p in kept)
+        union = sum(t in members or p in members for t, p in kept)
+        expected[name] = hits / union if union else None
+    ious = [expected[f"class {label}"] for label in LABEL_IDS]
+    assert [row["iou"] for row in found["per_class"]] == ious
+    assert {name: found[f"category_iou_{name}"] for name, _ in CATEGORIES} == {
+        name: expected[name] for name, _ in CATEGORIES
+    }
+    known = [value for value in ious if value is not None]
+    assert found["miou"] == (math.fsum(known) / len(known) if known else None)
+
+
+CITYSCAPES = get_protocol("cityscapes-fine")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ade20k_against_loops(seed):
+    pairs = random_pairs(seed, np.arange(151))
+    protocol = get_protocol("ade20k-150")
+    found = semantic.scores(count_numbers(pairs, protocol), protocol)
+    kept = [(t, p) for t, p in pixels(pairs) if t > 0]
+    total = 0.0
+    for c in range(1, 151):
+        union = sum(c in pair for pair in kept)
+        total += kept.count((c, c)) / union if union else 0.0
+    accuracy = sum(t == p for t, p in kept) / len(kept) if kept else None
+    assert found["miou"] == pytest.approx(total / 150, abs=1e-15)
+    assert found["pixel_accuracy"] == accuracy
+    if accuracy is not None:
+        assert found["official_score"] == pytest.approx((accuracy + total / 150) / 2, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_camvid_void_rules_against_loops(seed):
+    pairs = random_pairs(seed, np.arange(12))
+    all_pixels = pixels(pairs)
+    by_rule = {
+        "camvid-11-void-ignored": ([(t, p) for t, p in all_pixels if t < 11], 11),
+        "camvid-11-void-as-fp": (all_pixels, 11),
+        "camvid-11-void-dropped": ([(t, p) for t, p in all_pixels if max(t, p) < 11], 11),
+        "camvid-12": (all_pixels, 12),
+    }
+    counts = count_numbers(pairs, get_protocol("camvid-11-void-ignored"))
+    for rule, (kept, classes) in by_rule.items():
+        unions = [sum(c in pair for pair in kept) for c in range(classes)]
+        ious = [kept.count((c, c)) / u if u else None for c, u in enumerate(unions)]
+        found = semantic.scores(counts, get_protocol(rule))["per_class"]
+        assert [row["iou"] for row in found] == ious, rule
+
+
+def test_mapillary_drops_what_is_predicted_unlabeled():
+    truth = np.array([[0, 0, 0, 1, 65]], dtype=np.uint8)
+    prediction = np.array([[0, 0, 65, 1, 1]], dtype=np.uint8)
+    protocol = get_protocol("mapillary-v1.2")
+    found = semantic.scores(count_numbers([(truth, prediction)], protocol), protocol)
+    assert [row["iou"] for row in found["per_class"][:3]] == [1.0, 1.0, None]
+
+
+def test_voc_has_no_mean_without_all_classes_and_takes_no_void():
+    protocol = get_protocol("voc2012")
+    everything = np.arange(21, dtype=np.uint8)[None]
+    full = semantic.count(everything, everything, num_classes=21)
+    assert semantic.scores(full, protocol)["miou"] == 1.0
+    part = semantic.count(everything[:, :20], everything[:, :20], num_classes=21)
+    assert semantic.scores(part, protocol)["miou"] is None
+    void = semantic.count(everything, everything * 0 + 255, num_classes=21)
+    with pytest.raises(DataError, match="takes no void predictions; 21 labelled pixels"):
+        semantic.scores(void, protocol)
+
+
+def slow_iiou(images, members_of, label_of):
+    """Hits and misses of each instance weighed by mean size / size."""
+    hits = dict.fromkeys(members_of, 0.0)
+    misses = dict.fromkeys(members_of, 0.0)
+    for numbers, prediction in images:
+        for number in sorted(set(numbers.flat)):
+            key = label_of.get(number // 1000)
+            if number <= 1000 or key is None:
+                continue
+            inside = [int(p) for n, p in zip(numbers.flat, prediction.flat, strict=True)
+                      if n == number]  # fmt: skip
+            weight = MEAN_SIZES[number // 1000] / len(inside)
+            good = sum(p in members_of[key] for p in inside)
+            hits[key] += good * weight
+            misses[key] += (len(inside) - good) * weight
+    return hits, misses
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_iiou_against_loops(seed):
+    rng = np.random.default_rng(seed)
+    images, pooled, total = [], np.zeros((256, 256), dtype=np.int64), InstanceHits()
+    for _ in range(rng.integers(1, 4)):
+        shape = tuple(rng.integers(1, 8, 2))
+        truth = rng.choice([7, 23, 24, 25, 26, 29, 33], shape)
+        numbers = np.where(truth >= 24, truth * 1000 + rng.integers(0, 3, shape), truth)
+        numbers = np.where(rng.random(shape) < 0.2, truth, numbers)
+        prediction = np.where(rng.random(shape) < 0.5, truth, rng.integers(0, 34, shape))
+        np.add.at(pooled, (truth, prediction), 1)
+        total.add(numbers, prediction)
+        images.append((numbers, prediction))
+    found = total.scores(pooled)
+    vehicles = {26, 27, 28, 29, 30, 31, 32, 33}
+    for name, members, labels in (
+        ("iiou_person", {24}, (24,)),
+        ("iiou_bicycle", {33}, (33,)),
+        ("category_iiou_vehicle", vehicles, vehicles - {29, 30}),
+    ):
+        hits, misses = slow_iiou(images, {name: members}, dict.fromkeys(labels, name))
+        others = [label for label in LABEL_IDS if label not in members]
+        whole = hits[name] + misses[name] + pooled[np.ix_(others, sorted(members))].sum()
+        expected = hits[name] / whole if whole else None
+        assert found[name] == (expected if expected is None else pytest.approx(expected, rel=1e-14))
+
+
+def test_cityscapes_panoptic_wants_label_ids():
+    table = CategoryTable((Category(0, "road", False, (0, 0, 0)),))
+    ids = np.zeros((1, 1), dtype=np.int32)
+    counts = panoptic.count(
+        ids, ids, truth_segments=[], predicted_segments=[], categories=table
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="use label ids"):
+        panoptic.scores(counts, get_protocol("cityscapes-panoptic"))
+
+
+def test_explain_shows_every_rule_once_and_names_the_causes():
+    result = explain(six_rules_case())
+    by_rule = {row["rule"]: row for row in result.rules}
+    assert {p for row in result.rules for p in row["used_by"]} == {
+        p.id for p in protocols(task="semantic")
+    }
+    assert len(by_rule) == len(distinct_rules())
+    assert by_rule["detectron2"]["classes_in_mean"] == 3
+    assert by_rule["torchvision"]["miou"] is None
+    assert "1 classes have none" in by_rule["torchvision"]["note"]
+    assert [row["state"] for row in result.classes[3:]] == ["predicted only", "absent"]
+    assert result.classes[3]["iou"] == {
+        row["rule"]: None if row["rule"] == "detectron2" else 0.0 for row in result.rules
+    }
+    assert any("18 pixels of void truth" in cause for cause in result.causes)
+
+
+def test_explain_reports_a_refusing_rule_as_such():
+    truth = np.array([[0, 1]], dtype=np.uint8)
+    result = explain(semantic.count(truth, truth * 0 + 255, num_classes=2), ["a", "b"])
+    refused = {row["rule"] for row in result.rules if "takes no void" in row["note"]}
+    assert refused == {"torchvision", "torchmetrics-pooled"}
+    assert any("2 labelled pixels are predicted void" in cause for cause in result.causes)
