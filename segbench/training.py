@@ -94,11 +94,26 @@ def train(
             recipe, dataset, seed=seed, code=code,
             device=place, group=group, folder=state, lease=lease,
         )  # fmt: skip
+        if group.is_main:
+            say(_opening(run))
         with catch_signals() as stop, _memory(recipe):
             finished = _loop(run, stop, stop_after)
         if finished:
             _export(run, dataset, out)
+            if group.is_main:
+                say(f"done: {recipe.iterations} iterations in {run.counters.time_s:.1f} s, {out}")
         return Outcome(finished, run.counters.iteration, lease.attempt if lease else 0)
+
+
+def _opening(run: RunState) -> str:
+    """Return what a log begins with: what is trained where, and from which iteration."""
+    recipe, attempt = run.recipe, run.lease.attempt if run.lease else 1
+    parameters = sum(p.numel() for p in run.module.parameters())
+    return (
+        f"{recipe.model}, {parameters:,} parameters, on {run.device} x{run.group.world_size}, "
+        f"batch {recipe.batch_size}, seed {run.identity['seed']}, attempt {attempt}: iteration "
+        f"{run.counters.iteration} to {recipe.iterations}"
+    )
 
 
 def _loop(run: RunState, stop: StopRequest, stop_after: int | None) -> bool:
