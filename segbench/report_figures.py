@@ -9,8 +9,9 @@ from typing import Any
 
 from segbench import charts
 from segbench.formats import write_text
-from segbench.report_board import Board, Row
+from segbench.report_board import Board
 from segbench.report_metrics import AXIS_TITLES, COSTS
+from segbench.report_rows import Row
 from segbench.report_runs import Confusion, Run, run_slug, train_log
 
 MAX_CURVES = 8

@@ -18,11 +18,11 @@ from segbench.evaluation.counts import image_scores, load_counts
 from segbench.evaluation.semantic import SemanticCounts
 from segbench.formats import atomic_path, read_image
 from segbench.prepared import PreparedDataset
-from segbench.report_board import Cell, slug
 from segbench.report_layers import ERROR_LEGEND, Layers, open_layers
 from segbench.report_metrics import IMAGE_SCORES, Metric
 from segbench.report_overlays import finished, reuse
 from segbench.report_ranks import worst_first
+from segbench.report_rows import Cell, slug
 from segbench.report_runs import run_slug
 from segbench.types import ImageRecord, IntArray
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from segbench.evaluation.protocol import Protocol, protocols
 from segbench.formats import write_json
-from segbench.report_board import Board, Cell, model_entry, status_of
+from segbench.report_board import Board
 from segbench.report_figures import Figures, board_curves, heat_map, pareto_axes, run_curve
 from segbench.report_media import Gallery
-from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES
+from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
+from segbench.report_ranks import interval_of
+from segbench.report_rows import Cell, model_entry, status_of
 from segbench.report_runs import (
     Log,
     Run,
@@ -129,9 +131,10 @@ def _part(site: Site, run: Run, cell: Cell, figures: Figures) -> dict[str, Any]:
     record = f"{run.slug}-{cell['task']}.json"
     write_json(site.out / "runs" / record, cell["record"])
     gallery = site.galleries.of_cell(cell)
-    part = {
+    part: dict[str, Any] = {
         "cell": cell,
         "scores": score_rows(cell),
+        "interval": interval_of(cell["record"], primary(cell["task"])),
         "more": more_scores(cell),
         "classes": class_table(cell),
         "record": record,

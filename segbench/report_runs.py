@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from segbench.formats import read_json, read_jsonl
-from segbench.report_board import Cell, slug, status_of
 from segbench.report_metrics import MISSING, PER_CLASS, Metric, duration, metrics_of, primary
+from segbench.report_rows import Cell, slug, status_of
 from segbench.types import IntArray
 
 LOG_BYTES = 200_000

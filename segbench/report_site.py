@@ -13,20 +13,19 @@ import jinja2
 
 from segbench import __version__, charts
 from segbench.formats import write_json, write_text
-from segbench.report_board import (
+from segbench.report_board import Board, build_boards
+from segbench.report_files import report_folder
+from segbench.report_media import Galleries
+from segbench.report_metrics import COSTS, TASK_TITLES, primary
+from segbench.report_rows import (
     STATUS_WORDS,
-    Board,
     Cell,
-    build_boards,
     paper_text,
     reason_of,
     slug,
     status_of,
     train_text,
 )
-from segbench.report_files import report_folder
-from segbench.report_media import Galleries
-from segbench.report_metrics import COSTS, TASK_TITLES, primary
 from segbench.report_runs import LOG_BYTES, Log, Run, build_runs, headline, read_log, run_slug
 
 

@@ -2,7 +2,8 @@
 
 A record is one JSON per (dataset, experiment, seed, task, protocol). The table gathers the
 records, profiles and failures of a plan; a cell without a record is shown as failed (its
-log is there) or not run, never as a zero or a blank.
+log is there) or not run, never as a zero or a blank. Beside the cells stand the tie groups of
+every board: which rows the images cannot tell apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from segbench import __version__, provenance
+from segbench.board_ties import board_ties
 from segbench.formats import read_json, write_json, write_text
 from segbench.plan import Cell, Plan
 from segbench.prepared import PreparedDataset
@@ -67,6 +69,7 @@ def build_record(
 def collect(plan: Plan) -> dict[str, Any]:
     """Gather every cell of a plan into the table the report reads."""
     root = plan.results
+    cells = [_cell(root, cell, task) for cell in plan.cells for task in cell.tasks]
     return {
         "schema": SCHEMA,
         "title": plan.config.report.title,
@@ -77,7 +80,8 @@ def collect(plan: Plan) -> dict[str, Any]:
             for cell in plan.cells
             if cell.model
         },
-        "cells": [_cell(root, cell, task) for cell in plan.cells for task in cell.tasks],
+        "cells": cells,
+        "ties": board_ties(root, cells),
     }
 
 

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segbench.report_board import build_boards, reason_of, slug, status_of
+from segbench.report_board import build_boards
 from segbench.report_metrics import SCORES, duration
-from segbench.report_ranks import Value, mark_of, tie_groups
+from segbench.report_ranks import Ties, Value, interval_of, mark_of, measured_groups, tie_groups
+from segbench.report_rows import reason_of, slug, status_of
 
 MIOU = SCORES["semantic"][0]
 fractions = st.floats(0, 1, allow_nan=False)
@@ -28,8 +29,17 @@ def cell(experiment, miou, *, seed=0, kind="trained", protocol="semantic-pooled"
     }  # fmt: skip
 
 
-def boards(*cells, tolerance=0.0):
-    return build_boards({"cells": cells, "datasets": {}, "models": {}}, tolerance=tolerance)
+def boards(*cells, tolerance=0.0, ties=()):
+    table = {"cells": cells, "datasets": {}, "models": {}, "ties": ties}
+    return build_boards(table, tolerance=tolerance)
+
+
+def measured(groups, **changes):
+    """An entry of the table's ties: group, lowest and highest rank by experiment."""
+    keys = ("name", "group", "rank_low", "rank_high")
+    rows = [dict(zip(keys, (name, *found), strict=True)) for name, found in groups.items()]
+    board = {"dataset": "d", "split": "val", "task": "semantic", "protocol": "semantic-pooled"}
+    return {**board, "metric": "miou", "level": 0.95, "rows": rows, **changes}
 
 
 @given(st.lists(st.one_of(st.none(), fractions), max_size=12), st.floats(0, 0.05))
@@ -84,6 +94,73 @@ def test_ranks_count_rows_and_ties_share_one():
         ("a", 1, True), ("b", 1, True), ("low", 3, False), ("broken", None, False),
     ]  # fmt: skip
     assert [r.values["miou"].mark for r in board.rows] == ["best", "best", "second", ""]
+
+
+PLANTED = {"a": (0, 1, 2), "b": (0, 1, 3), "c": (1, 2, 3), "d": (2, 4, 4)}
+
+
+def test_measured_ties_share_a_rank_and_distinct_rows_do_not():
+    cells = [cell("d", 0.3999), cell("c", 0.4), cell("b", 0.52), cell("a", 0.6)]
+    (board,) = boards(*cells, ties=[measured(PLANTED)])
+    assert [(r.experiment, r.rank, r.tied, r.ranks) for r in board.rows] == [
+        ("a", 1, True, (1, 2)), ("b", 1, True, (1, 3)), ("c", 3, False, (2, 3)),
+        ("d", 4, False, (4, 4)),
+    ]  # fmt: skip
+    assert [r.values["miou"].mark for r in board.rows] == ["best", "best", "second", ""]
+    assert board.ties.level_text == "95\N{NO-BREAK SPACE}%"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        measured(PLANTED, protocol="other"),
+        measured(PLANTED, split="test"),
+        measured({k: v for k, v in PLANTED.items() if k != "d"}),
+        measured({**PLANTED, "gone": (2, 4, 5)}),
+    ],
+)
+def test_ties_of_another_board_or_of_other_rows_are_not_used(entry):
+    cells = [cell("a", 0.6), cell("b", 0.52), cell("c", 0.4), cell("d", 0.3999)]
+    (board,) = boards(*cells, ties=[entry])
+    assert board.ties is None
+    assert [(r.rank, r.tied, r.ranks) for r in board.rows] == [
+        (1, False, None), (2, False, None), (3, True, None), (3, True, None),
+    ]  # fmt: skip
+
+
+def test_unscored_rows_and_controls_do_not_disturb_measured_ties():
+    cells = [cell("a", 0.6), cell("b", 0.5), cell("broken", None), cell("o", 1.0, kind="control")]
+    (board,) = boards(*cells, ties=[measured({"a": (0, 1, 2), "b": (0, 1, 2)})])
+    assert [(r.experiment, r.rank, r.ranks) for r in board.rows] == [
+        ("a", 1, (1, 2)), ("b", 1, (1, 2)), ("broken", None, None),
+    ]  # fmt: skip
+    assert board.controls[0].ranks is None
+
+
+def test_a_tolerance_joins_groups_that_were_measured_apart():
+    ties = Ties(0.95, {"a": 0, "b": 1, "c": 1}, {})
+    values = [value(0.7), value(0.69), value(0.5)]
+    assert measured_groups("abc", values, ties) == [0, 1, 1]
+    assert measured_groups("abc", values, ties, tolerance=0.02) == [0, 0, 1]
+    assert measured_groups("abc", [value(0.7), value(None), value(0.5)], ties) == [0, None, 1]
+
+
+def test_one_run_shows_its_interval_and_a_mean_over_seeds_none():
+    ends = {"low": 0.4712, "high": 0.5488, "level": 0.9, "method": "bca", "resamples": 800}
+    cells = [cell(name, 0.5, seed=seed) for name, seed in (("one", 0), ("two", 0), ("two", 1))]
+    for each in cells:
+        each["record"]["intervals"] = {"miou": ends}
+    (board,) = boards(*cells)
+    found = {row.experiment: row.values["miou"].interval for row in board.rows}
+    assert found["two"] is None
+    assert found["one"].ends == ("47.1", "54.9")
+    assert (found["one"].method, found["one"].resamples) == ("BCa bootstrap", 800)
+    assert board.intervals == ["90\N{NO-BREAK SPACE}%"]
+
+
+@pytest.mark.parametrize("found", [{}, {"intervals": {}}, {"intervals": {"miou": {"low": None}}}])
+def test_a_record_without_an_interval_shows_none(found):
+    assert interval_of(found, MIOU) is None
 
 
 def test_controls_are_listed_but_never_ranked():

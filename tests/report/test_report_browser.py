@@ -81,6 +81,8 @@ def test_search_counts_rows_and_can_be_cleared(visit):
         bar.get_by_role("searchbox").fill("TWIN")
         assert names(page) == ["Twin [twin_a]", "Twin [twin_b]"]
         assert bar.locator(".said").inner_text() == "2 rows"
+        bar.get_by_role("searchbox").fill("twin tied")
+        assert names(page) == []
         bar.get_by_role("searchbox").fill("no such thing")
         assert names(page) == []
         page.locator(f"#{SEMANTIC}").get_by_role("button", name="Clear the search").click()
@@ -129,6 +131,23 @@ def test_without_scripts_every_row_and_number_is_there(visit):
         assert not seen.page.locator(".bench").is_visible()
     with visit(PAGES["gallery"], scripts=False) as seen:
         assert seen.page.locator(".gallery .tile:visible").count() == 24
+
+
+def test_a_shared_rank_sorts_and_is_exported_without_its_range(visit):
+    board = "shapes__instance__coco-instances"
+    with visit("index.html", width=375) as seen:
+        page = seen.page
+        ranks = page.locator(f"#t-{board} tbody:first-of-type td.rank")
+        assert [text.split() for text in ranks.all_inner_texts()][2] == ["3"]
+        page.locator(f"#t-{board} th[data-key=rank]").get_by_role("button").click()
+        assert ranks.first.get_attribute("data-v") == "3"
+        page.evaluate(
+            "navigator.clipboard.writeText = t => { window.copied = t; return Promise.resolve(); }"
+        )
+        page.locator(f"[data-for={board}]").get_by_role("button", name="CSV").click()
+        lines = [line.split(",") for line in page.evaluate("window.copied").splitlines()]
+        assert [line[0] for line in lines] == ["Rank", "3", "1=", "1=", "control"]
+        assert all(float(line[2]) >= 0 for line in lines[1:])
 
 
 def test_the_theme_is_kept_from_page_to_page(visit):

@@ -237,8 +237,8 @@ def test_a_render_that_dies_leaves_the_old_site_whole(tmp_path, monkeypatch):
     index = render_report(table, out)
     before = index.read_bytes()
 
-    def die(site, table_json):
-        site.assets(table_json)
+    def die(site):
+        site.assets()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -291,3 +291,34 @@ def test_a_table_that_is_no_table_is_refused(tmp_path):
 def test_the_report_needs_no_torch():
     code = "import sys, segbench.html; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+INSTANCE = "shapes__instance__coco-instances"
+
+
+def test_measured_ties_and_intervals_are_on_the_index(site, table):
+    page = read(site / "index.html")
+    rows = {row[1]["data-v"]: row for row in page.tables[f"t-{INSTANCE}"] if "data-v" in row[1]}
+    ranks = {name: (row[0].get("data-v"), row[0]["text"]) for name, row in rows.items()}
+    assert ranks["fcos"] == ("3", "3")
+    for name in ("mask r-cnn", "panoptic fpn"):
+        assert ranks[name] == ("1", "1= (tied) may be rank 1– to 2")
+        assert rows[name][0]["title"] == "rank 1 to 2"
+    (record,) = (c["record"] for c in table["cells"] if c["experiment"] == "fcos")
+    found = record["intervals"]["ap"]
+    low, high = (f"{100 * found[end]:.1f}" for end in ("low", "high"))
+    score = f"{100 * record['scores']['ap']:.1f}"
+    shown = rows["fcos"][2]["text"].replace("\N{NO-BREAK SPACE}", " ")
+    assert shown == f"{score} 95 % interval [{low}, {high}] (second)"
+    text = " ".join((site / "index.html").read_text(encoding="utf-8").split())
+    assert text.count("(family-wise 95 %, paired bootstrap over images)") == 1
+    assert text.count("Rows tie (=) when they show the same number") == 3
+
+
+def test_the_run_page_says_the_interval_in_words(site, table):
+    (record,) = (c["record"] for c in table["cells"] if c["experiment"] == "fcos")
+    low, high = (f"{100 * record['intervals']['ap'][end]:.1f}" for end in ("low", "high"))
+    page = (site / "runs/shapes__fcos__seed0.html").read_text(encoding="utf-8")
+    assert f"interval of AP: {low} to {high}" in page
+    assert "(BCa bootstrap over the 8 images, 1,000 resamples)" in page
+    assert "interval of" not in (site / "runs/shapes__fcn__seed0.html").read_text(encoding="utf-8")

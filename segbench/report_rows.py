@@ -1,0 +1,151 @@
+"""Rows of a leaderboard: one experiment over all its seeds, with its scores and costs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from segbench.report_metrics import COSTS, MISSING, Metric, duration, input_size
+from segbench.report_ranks import Value, interval_of
+
+Cell = Mapping[str, Any]
+STATUS_WORDS = {"ok": "scored", "failed": "failed", "not_run": "not run"}
+
+
+def slug(*parts: object) -> str:
+    """Return a file name of ASCII letters that differs whenever the parts differ."""
+    plain = "__".join(str(part) for part in parts)
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "x"
+    if safe == plain and len(safe) <= 80:
+        return safe
+    digest = hashlib.sha256("\0".join(str(p) for p in parts).encode()).hexdigest()[:8]
+    return f"{safe[:80]}-{digest}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment on one board, over all its seeds."""
+
+    experiment: str
+    name: str
+    kind: str
+    status: str
+    cells: tuple[Cell, ...]
+    model: Mapping[str, Any]
+    values: Mapping[str, Value]
+    rank: int | None = None
+    tied: bool = False
+    ranks: tuple[int, int] | None = None
+    """The ranks the row may have, where that was measured."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(int(cell["seed"]) for cell in self.cells)
+
+    @property
+    def run(self) -> Cell:
+        """The cell that stands for the row: the first scored seed, else the first."""
+        return next((c for c in self.cells if status_of(c) == "ok"), self.cells[0])
+
+    @property
+    def unscored(self) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if status_of(cell) != "ok")
+
+    @property
+    def train_time(self) -> Value:
+        return self.values["train"]
+
+    def condition(self, cost: str) -> str:
+        """Return under what conditions a cost was measured: input size, device, precision."""
+        profile = self.run.get("profile") or {}
+        if cost == "params" or profile.get(cost) is None:
+            return ""
+        parts = [input_size(profile)]
+        if cost == "latency_ms":
+            parts += [str(profile.get(key) or "") for key in ("device", "precision")]
+        return ", ".join(part for part in parts if part)
+
+
+TRAIN_TIME = Metric("train", "Train time", "wall time of training", "Cost", 1.0, 0, False)
+
+
+def status_of(cell: Cell) -> str:
+    """Return the status of a cell; one that claims a score without a record has failed."""
+    return "failed" if cell["status"] == "ok" and not cell.get("record") else str(cell["status"])
+
+
+def reason_of(cell: Cell) -> str:
+    """Return why a cell has no score, in words."""
+    if cell["status"] == "ok":
+        return "it is marked as scored, but its record is missing"
+    return str(cell.get("reason") or "no reason was recorded")
+
+
+def row_of(cells: Sequence[Cell], metrics: Sequence[Metric], models: Mapping[str, Any]) -> Row:
+    """Return the row of one experiment on one board; its rank is not known yet.
+
+    Args:
+        cells: The cells of its seeds.
+        metrics: The score columns, the headline score first.
+        models: Registry entries by model id.
+    """
+    cells = sorted(cells, key=lambda cell: int(cell["seed"]))
+    scored = [cell for cell in cells if status_of(cell) == "ok"]
+    states = {status_of(cell) for cell in cells}
+    status = "ok" if scored else "failed" if "failed" in states else "not_run"
+    values = {m.key: _value(m, [c["record"]["scores"].get(m.key) for c in scored]) for m in metrics}
+    if len(scored) == 1:
+        interval = interval_of(scored[0]["record"], metrics[0])
+        values[metrics[0].key] = replace(values[metrics[0].key], interval=interval)
+    profiles = [cell["profile"] for cell in cells if cell.get("profile")]
+    for metric in COSTS:
+        costs = [profile.get(metric.key) for profile in profiles]
+        values[metric.key] = _value(metric, costs, spread=False)
+    values["train"] = _value(TRAIN_TIME, [_train_seconds(c) for c in scored], spread=False)
+    return Row(
+        experiment=cells[0]["experiment"],
+        name=str(cells[0].get("display_name") or cells[0]["experiment"]),
+        kind=cells[0]["kind"],
+        status=status,
+        cells=tuple(cells),
+        model=model_entry(models, _model_id(cells)),
+        values=values,
+    )
+
+
+def model_entry(models: Mapping[str, Any], model_id: str) -> dict[str, Any]:
+    """Return a model's registry entry; unknown models and controls have empty fields."""
+    return {"paper": "", "year": None, "backbone": "", **(models.get(model_id) or {})}
+
+
+def paper_text(model: Mapping[str, Any]) -> str:
+    """Return a model's paper with its year, unless the paper names the year itself."""
+    paper, year = str(model["paper"] or ""), str(model["year"] or "")
+    return paper if not year or year in paper else f"{paper} ({year})".strip()
+
+
+def _model_id(cells: Sequence[Cell]) -> str:
+    named = [c.get("model") or (c.get("record") or {}).get("model") for c in cells]
+    return next((str(name) for name in named if name), "")
+
+
+def _train_seconds(cell: Cell) -> float | None:
+    seconds = cell["record"].get("provenance", {}).get("wall_time_s", {}).get("train")
+    return None if seconds is None else float(seconds)
+
+
+def _value(metric: Metric, found: Iterable[float | None], *, spread: bool = True) -> Value:
+    numbers = [float(number) for number in found if number is not None]
+    if not numbers:
+        return Value(metric)
+    sd = statistics.stdev(numbers) if spread and len(numbers) > 1 else None
+    return Value(metric, statistics.fmean(numbers), sd, len(numbers))
+
+
+def train_text(row: Row) -> str:
+    """Return the mean training time of a row in words."""
+    return MISSING if row.kind == "control" else duration(row.train_time.raw)
