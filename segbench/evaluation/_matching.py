@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from segbench.errors import DataError
-from segbench.evaluation._runs import value_counts
+from segbench.evaluation._runs import run_starts, sum_by_value
 from segbench.types import VOID, IntArray
 
 ImageId = int | str
@@ -32,8 +32,9 @@ class Segment:
 
 def count_pairs(truth: IntArray, prediction: IntArray) -> Pairs:
     """Return the pixels of each (truth id, predicted id), ascending."""
-    key = truth.astype(np.uint64) * np.uint64(OFFSET) + prediction.astype(np.uint64)
-    keys, pixels = value_counts(key)
+    starts, lengths = run_starts(truth, prediction)
+    truths, predictions = (ids.reshape(-1)[starts].astype(np.uint64) for ids in (truth, prediction))
+    keys, pixels = sum_by_value(truths * np.uint64(OFFSET) + predictions, lengths)
     return {divmod(key, OFFSET): n for key, n in zip(keys.tolist(), pixels.tolist(), strict=True)}
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from segbench import formats
 from segbench.errors import DataError
@@ -96,3 +96,60 @@ def test_broken_json_lines_are_numbered(tmp_path):
 def test_numpy_values_become_json(tmp_path):
     formats.write_json(tmp_path / "n.json", {"a": np.float64(0.5), "b": np.arange(2)})
     assert formats.read_json(tmp_path / "n.json") == {"a": 0.5, "b": [0, 1]}
+
+
+def pillow(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16", "tRNS", "gamma"])
+def test_both_png_decoders_agree(tmp_path, mode):
+    rng = np.random.default_rng(3)
+    path = tmp_path / "m.png"
+    for height, width in rng.integers(1, 70, (20, 2)).tolist():
+        colours = np.repeat(rng.integers(0, 256, (height, width, 3), np.uint8), 3, axis=1)
+        image = Image.fromarray(colours if mode == "RGB" else colours[..., 0])
+        options = {"transparency": 3} if mode == "tRNS" else {}
+        if mode == "I;16":
+            image = Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
+        if mode == "P":
+            image = image.quantize(9)
+        if mode == "gamma":
+            options["pnginfo"] = gamma_chunk()
+        image.save(path, **options)
+        expected = pillow(path)
+        if mode == "RGB":
+            wide = expected.astype(np.int64)
+            ids = wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2]
+            assert (formats.read_panoptic_ids(path) == ids).all()
+        else:
+            read = formats.read_label_map(path)
+            assert read.dtype == expected.dtype
+            assert (read == expected).all()
+
+
+def gamma_chunk():
+    info = PngImagePlugin.PngInfo()
+    info.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    return info
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_no_flipped_bit_or_missing_end_passes(tmp_path, mode):
+    rng = np.random.default_rng(4)
+    path = tmp_path / "m.png"
+    blocks = rng.integers(0, 256, (6, 6, 3), np.uint8).repeat(9, 0).repeat(9, 1)
+    Image.fromarray(blocks if mode == "RGB" else blocks[..., 0]).save(path)
+    read = formats.read_panoptic_ids if mode == "RGB" else formats.read_label_map
+    data = path.read_bytes()
+    begin, end = data.index(b"IDAT") + 4, len(data) - 16
+    for place in rng.integers(begin, end, 60).tolist():
+        broken = bytearray(data)
+        broken[place] ^= 1 << int(rng.integers(0, 8))
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match=r"m\.png cannot be read"):
+            read(path)
+        path.write_bytes(data[:place])
+        with pytest.raises(DataError, match=r"m\.png cannot be read"):
+            read(path)
