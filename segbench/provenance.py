@@ -54,8 +54,10 @@ def code_fingerprint(sources: Iterable[Path], *, texts: Iterable[Path] = ()) -> 
     digest = hashlib.sha256()
     for path in sorted(texts):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for path in sorted(_closure(tuple(sources)), key=lambda p: p.name):
-        digest.update(path.stem.encode() + b"\0" + _meaning(path).encode() + b"\0")
+    # several files may have one name: their content, not their place, keeps the order fixed
+    meanings = sorted((path.name, _meaning(path)) for path in _closure(tuple(sources)))
+    for name, meaning in meanings:
+        digest.update(Path(name).stem.encode() + b"\0" + meaning.encode() + b"\0")
     return digest.hexdigest()[:16]
 
 

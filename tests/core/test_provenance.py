@@ -1,5 +1,9 @@
 """Code fingerprints follow meaning and imports, not text."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from segbench import provenance
@@ -84,3 +88,18 @@ def test_a_wrong_decorator_is_named(tmp_path, monkeypatch, text, message):
 def test_unknown_model_suggests():
     with pytest.raises(ConfigError, match="Did you mean 'fcn_8s'"):
         create_model("fcn_8", 21)
+
+
+def test_fingerprint_is_the_same_in_every_process():
+    program = (
+        "from segbench import provenance\n"
+        "print(provenance.code_fingerprint([provenance.module_file('results')]))\n"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)}, timeout=60,
+        ).stdout
+        for seed in (1, 2, 3)
+    }  # fmt: skip
+    assert len(found) == 1
