@@ -130,12 +130,38 @@ class DatasetConfig(Strict):
     options: dict[str, Any] = {}
 
 
+class Submission(Strict):
+    """Predictions made elsewhere, as a row of the board: ``workflow/submissions/<name>.yaml``."""
+
+    dataset: str
+    split: str = "val"
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    protocol: str | None = None
+    """Protocol id of the one task; None takes the dataset's own of each task."""
+    folder: Path
+    """Prediction files in the layout of ``docs/architecture.md``; its manifest is not needed."""
+    display_name: str = ""
+    paper: str = ""
+    year: int | None = None
+    reported: dict[str, Annotated[float, Field(ge=0, le=100)]] = {}
+    """Scores the paper states by metric (``miou``), in percent; shown beside ours."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Submission:
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError("tasks: a task is listed twice")
+        if self.protocol is not None and len(self.tasks) > 1:
+            raise ValueError("protocol: give one task with it; each task has its own protocols")
+        return self
+
+
 class RunConfig(Strict):
-    """Rows of the board: experiments and controls on one dataset, for every seed."""
+    """Rows of the board: experiments, controls and submissions on one dataset."""
 
     dataset: str
     experiments: tuple[Name, ...] = ()
     controls: tuple[Literal["oracle", "majority_class", "all_void", "shifted_labels"], ...] = ()
+    submissions: tuple[Name, ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     split: str = "val"
     iterations: Annotated[int, Field(gt=0)] | None = None
@@ -157,15 +183,18 @@ class Config(Strict):
 
     results: Path = Path("results")
     experiments_folder: Path = Path("workflow/experiments")
+    submissions_folder: Path = Path("workflow/submissions")
     datasets: dict[str, DatasetConfig] = {}
     runs: tuple[RunConfig, ...]
     report: ReportConfig = ReportConfig()
 
     def cells(self) -> Iterator[tuple[RunConfig, str, int]]:
-        """Yield every (run, experiment or control, seed) of the board."""
+        """Yield every (run, experiment, control or submission, seed) of the board."""
         for run in self.runs:
-            for name in (*run.controls, *run.experiments):
-                for seed in run.seeds if name not in CONTROLS else (0,):
+            for name in (*run.controls, *run.submissions):
+                yield run, name, 0
+            for name in run.experiments:
+                for seed in run.seeds:
                     yield run, name, seed
 
 
@@ -185,6 +214,15 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: Naming file, line, key and the nearest right name.
     """
     return _load(Path(path), Recipe)
+
+
+def load_submission(path: Path) -> Submission:
+    """Read and check a submission file.
+
+    Raises:
+        ConfigError: Naming file, line, key and the nearest right name.
+    """
+    return _load(Path(path), Submission)
 
 
 def recipe_digest(recipe: Recipe) -> str:

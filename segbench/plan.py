@@ -1,12 +1,12 @@
 """From a run configuration to the cells of the board, checked before anything runs.
 
-A cell is one experiment or control on one dataset with one seed; it is scored for one or
-more tasks. The workflow, the collector and the command line read the same plan.
+A cell is one experiment, control or submission on one dataset with one seed; it is scored
+for one or more tasks. The workflow, the collector and the command line read the same plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,18 @@ from segbench.config import (
     DatasetConfig,
     Recipe,
     RunConfig,
+    Submission,
     inference_digest,
     load_config,
     load_recipe,
+    load_submission,
     recipe_digest,
 )
 from segbench.datasets import dataset_info
-from segbench.errors import ConfigError
+from segbench.errors import ConfigError, did_you_mean
+from segbench.evaluation.protocol import get_protocol
 from segbench.registry import ModelInfo, model_info
+from segbench.report_metrics import metrics_of
 from segbench.types import DatasetInfo, Task
 
 SCORED: dict[Task, tuple[Task, ...]] = {
@@ -46,13 +50,26 @@ class Cell:
     split: str
     tasks: tuple[Task, ...]
     recipe: Recipe | None = None
-    """None for controls."""
+    """None for controls and submissions."""
     recipe_file: Path | None = None
     model: ModelInfo | None = None
+    submission: Submission | None = None
+    submission_file: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """Where the predictions come from: ``trained``, ``submission`` or ``control``."""
+        if self.recipe is not None:
+            return "trained"
+        return "control" if self.submission is None else "submission"
 
     @property
     def is_control(self) -> bool:
-        return self.recipe is None
+        return self.kind == "control"
+
+    @property
+    def is_trained(self) -> bool:
+        return self.kind == "trained"
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -65,6 +82,8 @@ class Cell:
 
     @property
     def display_name(self) -> str:
+        if self.submission is not None and self.submission.display_name:
+            return self.submission.display_name
         if self.model is None:
             return self.experiment.replace("_", " ")
         suffix = "" if self.experiment == self.model.id else f" [{self.experiment}]"
@@ -111,7 +130,9 @@ class Plan:
         return f"{recipe_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
 
     def predict_fingerprint(self, cell: Cell) -> str:
-        """Digest of what decides the predictions from given weights, or of a control."""
+        """Digest of what decides the predictions from given weights, or of another row."""
+        if cell.submission is not None:
+            return provenance.code_fingerprint([provenance.module_file("submissions")])
         if cell.recipe is None or cell.model is None:
             return provenance.code_fingerprint([provenance.module_file("controls")])
         files = [provenance.module_file("inference"), Path(cell.model.source)]
@@ -135,7 +156,7 @@ def load_plan(path: Path, *, results: Path | None = None) -> Plan:
         _dataset(name, path)
     cells = tuple(cell for run in config.runs for cell in _cells(run, config, path))
     if not cells:
-        raise ConfigError(f"{path}: runs names no experiment and no control")
+        raise ConfigError(f"{path}: runs names no experiment, no control and no submission")
     seen: set[tuple[str, str, int]] = set()
     for cell in cells:
         if cell.key in seen:
@@ -164,6 +185,52 @@ def _cells(run: RunConfig, config: Config, path: Path) -> Iterator[Cell]:
         tasks = tuple(task for task in SCORED[recipe.task] if task in info.tasks)
         for seed in run.seeds:
             yield Cell(run.dataset, experiment, seed, run.split, tasks, recipe, file, model)
+    for name in run.submissions:
+        file = config.submissions_folder / f"{name}.yaml"
+        entry = _submission(file, run.dataset, config, path)
+        yield Cell(
+            run.dataset, name, 0, entry.split, entry.tasks, submission=entry, submission_file=file
+        )
+
+
+def _submission(file: Path, dataset: str, config: Config, path: Path) -> Submission:
+    if file.stem in CONTROLS or any(config.experiments_folder.glob(f"*/{file.name}")):
+        raise ConfigError(
+            f"{path}: submissions: '{file.stem}' is also a control or an experiment",
+            fix="name the submission's file differently",
+        )
+    submission = load_submission(file)
+    check_submission(submission, file)
+    if submission.dataset != dataset:
+        raise ConfigError(f"{file}: dataset: expected '{dataset}', found '{submission.dataset}'")
+    return submission
+
+
+def check_submission(submission: Submission, file: Path) -> None:
+    """Check the names in a submission against the registries.
+
+    Raises:
+        ConfigError: Naming file, key and the nearest right name.
+    """
+    try:
+        info = dataset_info(submission.dataset)
+        if submission.protocol is not None:
+            get_protocol(submission.protocol, task=submission.tasks[0])
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.what}", fix=error.fix) from None
+    metrics = [metric.key for task in submission.tasks for metric in metrics_of(task)]
+    _known(file, "split", [submission.split], [*info.splits])
+    _known(file, "tasks", submission.tasks, info.tasks)
+    _known(file, "reported", submission.reported, metrics)
+
+
+def _known(file: Path, key: str, found: Iterable[str], known: Sequence[str]) -> None:
+    for name in found:
+        if name not in known:
+            raise ConfigError(
+                f"{file}: {key}: expected one of {', '.join(known)}, found '{name}'."
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def _recipe(file: Path, run: RunConfig, info: DatasetInfo) -> Recipe:

@@ -11,6 +11,7 @@ from typing import Any
 
 from segbench.report_metrics import COSTS, MISSING, Metric, duration, input_size
 from segbench.report_ranks import Value, interval_of
+from segbench.report_submissions import submitted
 
 Cell = Mapping[str, Any]
 STATUS_WORDS = {"ok": "scored", "failed": "failed", "not_run": "not run"}
@@ -112,7 +113,7 @@ def row_of(cells: Sequence[Cell], metrics: Sequence[Metric], models: Mapping[str
         kind=cells[0]["kind"],
         status=status,
         cells=tuple(cells),
-        model=model_entry(models, _model_id(cells)),
+        model=model_entry(models, _model_id(cells)) | submitted(cells[0], metrics, values),
         values=values,
     )
 

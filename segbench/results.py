@@ -123,7 +123,7 @@ def _cell(root: Path, cell: Cell, task: Task) -> dict[str, Any]:
         "seed": cell.seed,
         "task": task,
         "split": cell.split,
-        "kind": "control" if cell.is_control else "trained",
+        "kind": cell.kind,
         "model": cell.model.id if cell.model else None,
         "display_name": cell.display_name,
         "status": status,
@@ -131,16 +131,24 @@ def _cell(root: Path, cell: Cell, task: Task) -> dict[str, Any]:
         "run_folder": cell.folder.as_posix(),
         "logs": logs,
         "record": record,
+        "submission": _submitted(cell),
         "profile": _json(root / cell.folder / "profile.json"),
     }
+
+
+def _submitted(cell: Cell) -> dict[str, Any] | None:
+    """Return what a submission says of itself; None for other rows."""
+    if cell.submission is None:
+        return None
+    return cell.submission.model_dump(mode="json", include={"paper", "year", "reported"})
 
 
 def cell_logs(root: Path, cell: Cell) -> list[Path]:
     """Return the logs of a cell that exist, in the order its stages run."""
     name = f"{cell.folder.as_posix()}.log"
     split = cell.split
-    stages = ("train", f"control/{split}", f"predict/{split}", f"evaluate/{split}", "profile")
-    paths = [root / "logs" / stage / name for stage in stages]
+    by_split = [f"{stage}/{split}" for stage in ("control", "submit", "predict", "evaluate")]
+    paths = [root / "logs" / stage / name for stage in ("train", *by_split, "profile")]
     return [path for path in paths if path.exists()]
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "train",
     "predict": "predict",
     "control": "predict",
+    "submit": "submit",
     "evaluate": "evaluate",
     "profile": "profile",
     "overlays": "overlays",

@@ -10,6 +10,7 @@ from segbench.datasets.registry import dataset_source
 from segbench.errors import SegbenchError
 from segbench.plan import Cell, Plan, load_plan
 from segbench.report_files import report_sources
+from segbench.submissions import folder_state
 
 
 def read_plan() -> Plan:
@@ -35,7 +36,8 @@ if not workflow.deployment_settings.deployment_method:
     shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 CONTROLS = sorted({cell.experiment for cell in PLAN.cells if cell.is_control})
-EXPERIMENTS = sorted({cell.experiment for cell in PLAN.cells if not cell.is_control})
+SUBMISSIONS = sorted({cell.experiment for cell in PLAN.cells if cell.submission})
+EXPERIMENTS = sorted({cell.experiment for cell in PLAN.cells if cell.is_trained})
 FINGERPRINT = {
     stage: provenance.code_fingerprint(
         [provenance.module_file(name) for name in modules]
@@ -74,6 +76,22 @@ def dataset_options(wildcards) -> list[str]:
     return [f"--option={key}={value}" for key, value in sorted(options.items())]
 
 
+def score_options(wildcards) -> list[str]:
+    """Return the --task options of a cell and the --protocol a submission asks for."""
+    cell = cell_of(wildcards)
+    options = [f"--task={task}" for task in cell.tasks]
+    if cell.submission and cell.submission.protocol:
+        options.append(f"--protocol={cell.submission.protocol}")
+    return options
+
+
+def submission_facts() -> list[str]:
+    """Return what submissions say of themselves, as far as the table repeats it."""
+    return [
+        cell.submission.model_dump_json() for cell in PLAN.cells if cell.submission
+    ]
+
+
 def train_command(wildcards) -> str:
     """Return how the trainer is started: torchrun when a recipe asks for several GPUs."""
     gpus = cell_of(wildcards).recipe.gpus
@@ -106,7 +124,7 @@ def all_overlays(wildcards) -> list[Path]:
 def all_profiles(wildcards) -> list[Path]:
     """Return the profile of every trained cell."""
     return [
-        R / cell.folder / "profile.json" for cell in PLAN.cells if not cell.is_control
+        R / cell.folder / "profile.json" for cell in PLAN.cells if cell.is_trained
     ]
 
 

@@ -19,7 +19,7 @@ rule evaluate:
         data=lambda wildcards, input: str(Path(input.data).parent),
         predictions=lambda wildcards, input: str(Path(input.predictions).parent),
         folder=lambda wildcards, output: str(Path(output[0]).parent),
-        tasks=lambda wildcards: [f"--task={task}" for task in cell_of(wildcards).tasks],
+        tasks=score_options,
         fingerprint=FINGERPRINT["evaluate"],
     shell:
         "python -m segbench evaluate --data {params.data:q} --split {wildcards.split}"

@@ -54,3 +54,32 @@ rule control:
     shell:
         "python -m segbench control {wildcards.experiment} --data {params.data:q}"
         " --split {wildcards.split} --out {params.folder:q} > {log:q} 2>&1"
+
+
+# Predictions made elsewhere. A changed folder is copied and scored again.
+rule submit:
+    input:
+        data=R / "data/{dataset}/dataset.json",
+    output:
+        R / "{dataset}/{experiment}/seed{seed}/predictions/{split}/manifest.json",
+    log:
+        R / "logs/submit/{split}/{dataset}/{experiment}/seed{seed}.log",
+    wildcard_constraints:
+        experiment=one_of(SUBMISSIONS),
+    priority: 60
+    conda:
+        "../../envs/score.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        submission=lambda wildcards: str(cell_of(wildcards).submission_file),
+        name=lambda wildcards: cell_of(wildcards).display_name,
+        data=lambda wildcards, input: str(Path(input.data).parent),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        state=lambda wildcards: folder_state(cell_of(wildcards).submission),
+        fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
+    shell:
+        "python -m segbench submit {params.submission:q} --data {params.data:q}"
+        " --out {params.folder:q} > {log:q} 2>&1"

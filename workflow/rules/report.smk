@@ -46,6 +46,7 @@ rule collect:
         results=lambda wildcards, output: str(Path(output.table).parent),
         title=PLAN.config.report.title,
         gallery=PLAN.config.report.gallery_images,
+        submissions=submission_facts(),
         fingerprint=FINGERPRINT["collect"],
     shell:
         "python -m segbench collect --config {params.config:q} --results {params.results:q}"
