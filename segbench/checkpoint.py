@@ -51,10 +51,10 @@ def save_checkpoint(
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "iteration": iteration, **state}, buffer)
-    content = buffer.getbuffer()
     path = folder / f"checkpoint-{iteration}.pt"
     try:
-        with atomic_open(path) as stream:
+        # released here: a view that an exception keeps alive crashes the collector of Python 3.12.1
+        with buffer.getbuffer() as content, atomic_open(path) as stream:
             stream.write(content)
             stream.flush()
             if before_commit is not None:
@@ -63,7 +63,7 @@ def save_checkpoint(
     except DataError as error:
         raise DataError(
             f"{error.what}; the checkpoint of iteration {iteration} needs "
-            f"{len(content) / 2**20:.1f} MiB, earlier checkpoints are intact",
+            f"{buffer.tell() / 2**20:.1f} MiB, earlier checkpoints are intact",
             fix=error.fix,
         ) from error
     _sync_folder(folder)
