@@ -1,7 +1,8 @@
 """Instance segmentation: COCO's 12 numbers, from matches that are stored and read again.
 
-pycocotools is the arbiter: it matches, and later the stored matches are handed back to its
-own accumulation, so the numbers equal a direct run to the last bit, for every subset too.
+pycocotools is the arbiter: IoUs are its own, ``_coco_matching`` finds the matches it finds, and
+the stored matches are handed back to its own accumulation, so the numbers equal a direct run
+to the last bit, for every subset too.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
 from segbench.errors import ConfigError, DataError
+from segbench.evaluation._coco_items import CellIndex, detection_items, truth_items
+from segbench.evaluation._coco_matching import match_items
 from segbench.evaluation.coco_files import IouType, compress_masks, load_instances
 from segbench.evaluation.protocol import Protocol
 from segbench.types import BoolArray, FloatArray, IntArray
@@ -126,7 +128,7 @@ def merge(parts: Sequence[InstanceCounts]) -> InstanceCounts:
 
 
 def match(truth_json: Path, results_json: Path, *, iou_type: IouType) -> InstanceCounts:
-    """Match detections with the truth by pycocotools.
+    """Match detections with the truth as pycocotools does.
 
     Args:
         truth_json: COCO instances JSON.
@@ -140,56 +142,37 @@ def match(truth_json: Path, results_json: Path, *, iou_type: IouType) -> Instanc
     files = load_instances(truth_json, results_json, iou_type=iou_type)
     sizes = {image["id"]: (image["height"], image["width"]) for image in files.truth["images"]}
     compress_masks(files.detections, sizes)
-    with redirect_stdout(io.StringIO()):
-        truth = _index(files.truth)
-        evaluator = COCOeval(truth, _load_results(truth, files.detections, iou_type), iou_type)
-        evaluator.evaluate()
-    return _from_evaluator(evaluator, iou_type)
+    return match_entries(files.truth, files.detections, iou_type=iou_type)
 
 
-def _index(content: dict[str, Any]) -> Any:
-    coco = COCO()
-    coco.dataset = content
-    coco.createIndex()
-    return coco
-
-
-def _load_results(truth: Any, detections: list[dict[str, Any]], iou_type: IouType) -> Any:
-    if not detections:  # loadRes looks at the first one
-        empty = {key: truth.dataset[key] for key in ("images", "categories")}
-        return _index({**empty, "annotations": []})
-    if iou_type == "segm":  # with a box, loadRes would take the area of the box for the mask's
-        detections = [{k: v for k, v in d.items() if k != "bbox"} for d in detections]
-    return truth.loadRes(detections)
-
-
-def _from_evaluator(evaluator: Any, iou_type: IouType) -> InstanceCounts:
-    params = evaluator.params
-    shape = (len(params.catIds), len(params.areaRng), len(params.imgIds))
-    cells, per_area = [], []
-    for k in range(shape[0]):
-        for i in range(shape[2]):
-            entry = [evaluator.evalImgs[(k * shape[1] + a) * shape[2] + i] for a in range(4)]
-            if entry[0] is not None:
-                cells.append([k, i, len(entry[0]["dtScores"]), len(entry[0]["gtIgnore"])])
-                per_area.append(entry)
+def match_entries(
+    truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], *, iou_type: IouType
+) -> InstanceCounts:
+    """Match what ``load_instances`` has checked, with compressed masks; see ``match``."""
+    params = Params(iouType=iou_type)
+    image_ids = np.unique([image["id"] for image in truth["images"]]).tolist()
+    category_ids = np.unique([c["id"] for c in truth["categories"]]).tolist()
+    place = CellIndex(image_ids, category_ids)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    found = detection_items(detections, place, iou_type).best_first(params.maxDets[-1])
+    known = truth_items(truth["annotations"], place, iou_type, sizes)
+    matches = match_items(known, found, params)
+    used = np.union1d(known.cell, found.cell).astype(np.int64)
+    numbers = [
+        np.searchsorted(i.cell, used, "right") - np.searchsorted(i.cell, used)
+        for i in (found, known)
+    ]
+    cells = np.stack([*divmod(used, max(len(image_ids), 1)), *numbers], axis=1)
     return InstanceCounts(
         iou_type,
-        tuple(int(category_id) for category_id in params.catIds),
-        tuple(np.array(params.imgIds).tolist()),
-        np.array(cells, dtype=np.int64).reshape(-1, 4),
-        np.concatenate([[], *(entry[0]["dtScores"] for entry in per_area)]).astype(np.float64),
-        _stack(per_area, "dtMatches", (4, len(params.iouThrs), 0)),
-        _stack(per_area, "dtIgnore", (4, len(params.iouThrs), 0)),
-        _stack(per_area, "gtIgnore", (4, 0)),
+        tuple(category_ids),
+        tuple(image_ids),
+        cells.astype(np.int64),
+        found.score,
+        matches.matched,
+        matches.ignored,
+        matches.truth_ignored,
     )
-
-
-def _stack(per_area: Sequence[Any], key: str, empty: tuple[int, ...]) -> BoolArray:
-    """Join one flag of all cells along the last axis, areas first."""
-    flags = [np.stack([np.asarray(entry[key]) != 0 for entry in areas]) for areas in per_area]
-    joined: BoolArray = np.concatenate([np.zeros(empty, dtype=bool), *flags], axis=-1)
-    return joined
 
 
 def scores(counts: InstanceCounts, protocol: Protocol) -> dict[str, Any]:
