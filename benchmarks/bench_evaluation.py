@@ -10,6 +10,7 @@ compared before they are timed.
 
 import argparse
 import contextlib
+import copy
 import io
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def bench_panoptic(folder, options):
         assert stat.pq_average(known, isthing=None)[0]["pq"] == ours["pq"]
         candidates["panopticapi, single core"] = partial(quiet, pq_of_panopticapi, folder)
     candidates["segbench, from files"] = partial(quiet, pq_from_files, folder)
-    candidates["decoding alone (PIL)"] = partial(decode_panoptic, folder)
+    candidates["decoding alone"] = partial(decode_panoptic, folder)
     pairs = load_panoptic(folder)
     candidates["segbench, maps in memory"] = partial(count_panoptic, pairs)
     counts = pq_from_files(folder)
@@ -147,7 +148,7 @@ def bench_semantic(folder, options):
         "masked np.bincount, from PNG": lambda: [
             bincount(*(np.asarray(Image.open(path)) for path in pair)) for pair in paths
         ],
-        "decoding alone (PIL)": lambda: [read_label_map(path) for pair in paths for path in pair],
+        "decoding alone": lambda: [read_label_map(path) for pair in paths for path in pair],
     }
     print("\nthe same from PNG")
     compare(candidates, rounds=options.rounds, items=len(paths), item="pair")
@@ -200,11 +201,35 @@ def ap_of_pycocotools(folder):
     return evaluator.stats
 
 
+def evaluate_by_pycocotools(truth, detections):
+    known = coco.COCO()
+    known.dataset = truth
+    known.createIndex()
+    evaluator = COCOeval(known, known.loadRes(detections), "segm")
+    evaluator.evaluate()
+    return evaluator
+
+
+def bench_matching(folder, options):
+    truth, detections = (read_json(folder / f"{name}.json") for name in ("truth", "results"))
+    print("matching alone, files already parsed and checked")
+    compare(
+        {
+            "pycocotools": lambda: quiet(evaluate_by_pycocotools, truth, copy.deepcopy(detections)),
+            "segbench": partial(instance.match_entries, truth, detections, iou_type="segm"),
+            "copy of the detections": partial(copy.deepcopy, detections),
+        },
+        rounds=options.rounds,
+    )
+    print()
+
+
 def bench_instances(folder, options):
     number = 2 * options.pairs
     workloads.write_instances(folder, number)
     counts, ours = ap_of_segbench(folder)
     assert list(ours.values())[:12] == quiet(ap_of_pycocotools, folder).tolist()
+    bench_matching(folder, options)
     print(f"mask AP, {number} images, {35 * number} detections, from files")
     compare(
         {

