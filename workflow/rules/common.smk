@@ -87,9 +87,7 @@ def score_options(wildcards) -> list[str]:
 
 def submission_facts() -> list[str]:
     """Return what submissions say of themselves, as far as the table repeats it."""
-    return [
-        cell.submission.model_dump_json() for cell in PLAN.cells if cell.submission
-    ]
+    return [cell.submission.model_dump_json() for cell in PLAN.cells if cell.submission]
 
 
 def train_command(wildcards) -> str:
@@ -123,9 +121,7 @@ def all_overlays(wildcards) -> list[Path]:
 
 def all_profiles(wildcards) -> list[Path]:
     """Return the profile of every trained cell."""
-    return [
-        R / cell.folder / "profile.json" for cell in PLAN.cells if cell.is_trained
-    ]
+    return [R / cell.folder / "profile.json" for cell in PLAN.cells if cell.is_trained]
 
 
 wildcard_constraints:
