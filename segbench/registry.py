@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -27,7 +28,8 @@ MODELS_FOLDER = Path(__file__).parent / "models"
 PATH_VARIABLE = "SEGBENCH_MODELS_PATH"
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
-_builders: dict[str, Callable[..., Any]] = {}
+_builders: dict[tuple[str, Path], Callable[..., Any]] = {}
+"""Builders by id and source file: two folders may each have a model of one name."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def register_model(
     """
 
     def register(builder: Builder) -> Builder:
-        _builders[model_id] = builder
+        _builders[model_id, Path(inspect.getfile(builder)).resolve()] = builder
         return builder
 
     return register
@@ -126,10 +128,11 @@ def create_model(model_id: str, *args: Any, **options: Any) -> Any:
         ConfigError: The id is unknown or the builder does not take an option.
     """
     info = model_info(model_id)
-    if model_id not in _builders:
+    key = model_id, Path(info.source).resolve()
+    if key not in _builders:
         _import_source(Path(info.source))
     try:
-        return _builders[model_id](*args, **options)
+        return _builders[key](*args, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise

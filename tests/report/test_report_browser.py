@@ -158,6 +158,7 @@ def test_the_theme_is_kept_from_page_to_page(visit):
         dark = seen.page.evaluate(background)
         assert dark != light
         seen.page.locator(f"{TABLE} th.model a").first.click()
+        seen.page.wait_for_url("**/runs/*.html", wait_until="load")
         assert seen.page.evaluate(background) == dark
         assert seen.page.get_by_role("button", name="Light theme").is_visible()
 
