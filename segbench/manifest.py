@@ -15,6 +15,12 @@ from segbench.formats import read_json, write_json
 
 SCHEMA = 1
 NAME = "manifest.json"
+FILES = {
+    "semantic": "semantic",
+    "instance": "instances.json",
+    "panoptic": "panoptic.json",
+}
+"""The file or folder that a prediction folder has for each task."""
 
 
 def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:

@@ -166,8 +166,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def slurm_job() -> str | None:
-    """Return the id of the Slurm job this process runs in, if any."""
-    return os.environ.get("SLURM_JOB_ID")

@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -95,7 +96,7 @@ def model_infos() -> dict[str, ModelInfo]:
     """
     infos: dict[str, ModelInfo] = {}
     for source in _model_files():
-        for info in _scan(source):
+        for info in _scan(source, source.stat().st_mtime_ns):
             if info.id in infos:
                 raise ConfigError(
                     f"model '{info.id}' is registered in {infos[info.id].source} and in {source}",
@@ -145,17 +146,19 @@ def _model_files() -> list[Path]:
     return [f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"]
 
 
-def _scan(source: Path) -> list[ModelInfo]:
+@cache
+def _scan(source: Path, modified_ns: int) -> tuple[ModelInfo, ...]:
+    """Return the models of a file; a plan asks for them once an experiment."""
     tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [
+    return tuple(
         _read_decorator(decorator, source)
         for function in functions
         for decorator in function.decorator_list
         if isinstance(decorator, ast.Call)
         and isinstance(decorator.func, ast.Name)
         and decorator.func.id == "register_model"
-    ]
+    )
 
 
 def _read_decorator(call: ast.Call, source: Path) -> ModelInfo:

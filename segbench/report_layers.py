@@ -13,6 +13,7 @@ import numpy as np
 
 from segbench import overlay
 from segbench.formats import read_json, read_label_map, read_panoptic_ids
+from segbench.manifest import FILES
 from segbench.prepared import PreparedDataset
 from segbench.truth import decode_mask
 from segbench.types import IGNORE_INDEX, BoolArray, ImageRecord, IntArray
@@ -166,13 +167,12 @@ _KINDS: Mapping[str, type[Layers]] = {
     "instance": InstanceLayers,
     "panoptic": PanopticLayers,
 }
-_FILES = {"semantic": "semantic", "instance": "instances.json", "panoptic": "panoptic.json"}
 
 
 def open_layers(
     dataset: PreparedDataset, split: str, task: str, predictions: Path | None = None
 ) -> Layers | None:
     """Open the truth of a split, or the predictions of a run; None when there are none."""
-    if predictions is not None and not (predictions / _FILES[task]).exists():
+    if predictions is not None and not (predictions / FILES[task]).exists():
         return None
     return _KINDS[task](dataset, split, predictions)

@@ -9,7 +9,6 @@ every board: which rows the images cannot tell apart.
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from segbench.board_ties import board_ties
 from segbench.formats import read_json, write_json, write_text
 from segbench.plan import Cell, Plan
 from segbench.prepared import PreparedDataset
-from segbench.registry import model_infos
 from segbench.types import Task
 
 SCHEMA = 1
@@ -75,11 +73,7 @@ def collect(plan: Plan) -> dict[str, Any]:
         "title": plan.config.report.title,
         "gallery_images": plan.config.report.gallery_images,
         "datasets": {name: _dataset(root / "data" / name) for name in plan.datasets},
-        "models": {
-            cell.model.id: model_infos()[cell.model.id].as_dict()
-            for cell in plan.cells
-            if cell.model
-        },
+        "models": {cell.model.id: cell.model.as_dict() for cell in plan.cells if cell.model},
         "cells": cells,
         "ties": board_ties(root, cells),
     }
@@ -168,8 +162,3 @@ def _why_not(root: Path, logs: list[str]) -> tuple[str, str]:
     tail = (root / logs[-1]).read_text(encoding="utf-8", errors="replace").strip().split("\n")
     last = next((line for line in reversed(tail[-LOG_TAIL:]) if line.strip()), "")
     return "failed", f"the job ended without a result; last line of its log: {last}"
-
-
-def dumps(value: Any) -> str:
-    """Return JSON text for ``--json`` output."""
-    return json.dumps(value, indent=1, default=str)

@@ -54,14 +54,15 @@ def prepare(
     from segbench.progress import say
 
     target = out or Path("results/data") / name
-    dataset = prepare_dataset(name, target, raw=raw, options=_parse(options))
+    dataset = prepare_dataset(name, target, raw=raw, options=parse_options(options))
     if as_json:
         output.json_out(dataset.description)
     splits = ", ".join(f"{k} {v}" for k, v in dataset.description["splits"].items())
     say(f"{name}: prepared in {target} ({splits})")
 
 
-def _parse(options: tuple[str, ...]) -> dict[str, Any]:
+def parse_options(options: tuple[str, ...]) -> dict[str, Any]:
+    """Return the values of repeated KEY=VALUE options, read as YAML."""
     import yaml
 
     pairs = [text.partition("=") for text in options]

@@ -14,15 +14,12 @@ if TYPE_CHECKING:
     from segbench.prepared import PreparedDataset
     from segbench.types import Task
 
-FILES = {"semantic": "semantic", "instance": "instances.json", "panoptic": "panoptic.json"}
-"""What a prediction folder holds for each task."""
-
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Prepared dataset.")
 @click.option("--split", default="val", show_default=True)
 @click.option(
-    "--task", "tasks", type=click.Choice(tuple(FILES)), multiple=True,
+    "--task", "tasks", type=click.Choice(["semantic", "instance", "panoptic"]), multiple=True,
     help="Repeatable; default: every task there are predictions and a truth for.",
 )  # fmt: skip
 @click.option(
@@ -57,6 +54,7 @@ def evaluate(
 
 def _present(dataset: PreparedDataset, predictions: Path) -> tuple[str, ...]:
     from segbench.errors import DataError
+    from segbench.manifest import FILES
 
     found = tuple(t for t in dataset.tasks if (predictions / FILES[t]).exists())
     if not found:

@@ -69,11 +69,11 @@ def profile(
 def _target(
     model: str, options: tuple[str, ...], input_size: str | None
 ) -> tuple[str, dict[str, Any], tuple[int, int], int | None]:
-    from segbench.cli.data import _parse
+    from segbench.cli.data import parse_options
     from segbench.config import load_recipe
     from segbench.registry import model_info
 
-    settings, size, threads = _parse(options), (512, 512), None
+    settings, size, threads = parse_options(options), (512, 512), None
     if model.endswith((".yaml", ".yml")):
         recipe = load_recipe(Path(model))
         model, size, threads = recipe.model, recipe.profile_size, recipe.threads
