@@ -86,12 +86,24 @@ class CategoryTable:
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to download: where it is, how large, its digest, whether a login is needed."""
+    """One file of a dataset as its publisher offers it: where it is and how it is recognised."""
 
-    url: str
-    num_bytes: int
-    sha256: str
-    login: bool = False
+    name: str
+    """File name under which it is kept; its suffix tells how it is unpacked."""
+    urls: tuple[str, ...] = ()
+    """Addresses of the same bytes, tried in order; empty where the user must supply the file."""
+    num_bytes: int | None = None
+    """Size as published; None where the publisher states none."""
+    digest: str = ""
+    """``sha256:<hex>`` or ``md5:<hex>`` as published; empty where the publisher states none."""
+    unpack_to: str = ""
+    """Folder inside the raw folder that receives the members; empty for the raw folder itself."""
+    login: str = ""
+    """Site that wants a login (``cityscapes``); empty for none."""
+    manual: str = ""
+    """What the user must do by hand where the licence forbids an automatic download."""
+    optional: bool = False
+    """Wanted only when the user asks for it by name."""
 
 
 @dataclass(frozen=True)
