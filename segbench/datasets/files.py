@@ -57,7 +57,7 @@ class ImageWriter:
         if raw.panoptic is not None:
             files["panoptic"] = self.root / "panoptic" / self.split / f"{stem}.png"
             write_panoptic_ids(files["panoptic"], raw.panoptic.ids)
-        annotations = raw.instances and _annotations(raw.instances, image_id, table=self.table)
+        annotations = _objects(raw, image_id, table=self.table)
         segments = raw.panoptic and _segments(raw.panoptic, table=self.table)
         row = self._row(image_id, files, raw)
         row["content"] = _content(raw, [annotations, segments])
@@ -129,6 +129,13 @@ def encode_masks(masks: BoolArray) -> list[Json]:
     stacked = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
     runs = coco_mask.encode(stacked)
     return [{"size": list(run["size"]), "counts": run["counts"].decode("ascii")} for run in runs]
+
+
+def _objects(raw: RawImage, image_id: int, *, table: CategoryTable) -> list[Json] | None:
+    """Return the annotations of an image: as published, else made of its masks."""
+    if raw.annotations is not None:
+        return [{"image_id": image_id, **annotation} for annotation in raw.annotations]
+    return raw.instances and _annotations(raw.instances, image_id, table=table)
 
 
 def _annotations(instances: Instances, image_id: int, *, table: CategoryTable) -> list[Json]:

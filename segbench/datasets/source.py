@@ -50,6 +50,9 @@ class RawImage:
     semantic: IntArray | None = None
     instances: Instances | None = None
     panoptic: PanopticMap | None = None
+    annotations: Sequence[Mapping[str, Any]] | None = None
+    """COCO annotations to keep as published instead of ``instances``: ``category_id``,
+    ``segmentation`` (compressed RLE), ``area``, ``bbox`` and ``iscrowd`` of each object."""
 
 
 @dataclass(frozen=True)
