@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from miniature_raw import raw_camvid, save
+from miniatures import camvid
+from miniatures.scenes import save
 
 from segbench.datasets import prepare_dataset
 from segbench.errors import DataError
@@ -119,7 +120,7 @@ def test_other_options_leave_nothing_of_the_old_form(tmp_path):
 
 def test_a_changed_raw_file_prepares_again_and_a_touched_one_does_not(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
-    raw_camvid(raw)
+    camvid.build_raw(raw)
     first = prepare_dataset("camvid", out, raw=raw).digest
     written = (out / "dataset.json").stat().st_mtime_ns
     label_map = next((raw / "trainannot").iterdir())
@@ -132,7 +133,7 @@ def test_a_changed_raw_file_prepares_again_and_a_touched_one_does_not(tmp_path):
 
 def test_after_a_repair_the_good_images_are_not_read_again(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
-    raw_camvid(raw)
+    camvid.build_raw(raw)
     broken = raw / "valannot" / "0001TP_val_001.png"
     content = broken.read_bytes()
     broken.write_bytes(b"nothing")
@@ -147,7 +148,7 @@ def test_after_a_repair_the_good_images_are_not_read_again(tmp_path):
 
 def test_foreign_folders_are_not_cleared(tmp_path):
     raw = tmp_path / "raw"
-    raw_camvid(raw)
+    camvid.build_raw(raw)
     photo = save(tmp_path / "mine" / "images" / "photo.png", np.zeros((4, 4, 3)))
     with pytest.raises(DataError, match="already has images from somewhere else"):
         prepare_dataset("camvid", tmp_path / "mine", raw=raw)

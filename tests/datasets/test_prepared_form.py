@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature_raw import SMALL_OPTIONS, build_raw
+from miniatures import build_raw, options_of
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from segbench.datasets import dataset_info, dataset_infos, prepare_dataset, verify_prepared
 from segbench.errors import ConfigError, DataError
-from segbench.evaluation.protocol import get_protocol
 from segbench.formats import read_json, read_jsonl
 from segbench.prepared import PreparedDataset
 
@@ -25,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 @pytest.fixture(scope="module", params=NAMES)
 def prepared(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    raw = build_raw(request.param, folder / "raw")
-    options = SMALL_OPTIONS.get(request.param)
+    raw = build_raw(request.param, folder)
+    options = options_of(request.param)
     return prepare_dataset(request.param, folder / "prepared", raw=raw, options=options)
 
 
@@ -37,18 +36,6 @@ def labels_of(record):
 def ids_of(record):
     red, green, blue = np.asarray(Image.open(record.panoptic)).astype(int).transpose(2, 0, 1)
     return red + 256 * green + 256 * 256 * blue
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_entry_is_complete(name):
-    info = dataset_info(name)
-    ids = [category.id for category in info.categories]
-    assert len(set(ids)) == len(ids) and min(ids) >= 1
-    assert len({category.color for category in info.categories}) == len(ids)
-    assert set(info.protocols) == set(info.tasks)
-    for task in info.tasks:
-        get_protocol(info.protocols[task], task=task)
-    assert info.licence and info.citation and info.description
 
 
 def test_dataset_json_says_what_is_on_disk(prepared):
@@ -145,7 +132,7 @@ def again(prepared, out):
         prepared.name,
         out,
         raw=raw if raw.exists() else None,
-        options=SMALL_OPTIONS.get(prepared.name),
+        options=options_of(prepared.name),
     )
 
 

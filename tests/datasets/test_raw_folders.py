@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature_raw import PENNFUDAN_STEMS, raw_camvid, raw_pennfudan, save
+from miniatures import camvid as camvid_miniature
+from miniatures import pennfudan as pennfudan_miniature
+from miniatures.scenes import save
 from PIL import Image
 
 from segbench.datasets import dataset_info, prepare_dataset
@@ -19,7 +21,7 @@ SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "sha
 
 @pytest.fixture
 def camvid(tmp_path):
-    raw_camvid(tmp_path / "raw")
+    camvid_miniature.build_raw(tmp_path / "raw")
     return tmp_path / "raw"
 
 
@@ -104,15 +106,15 @@ def test_a_missing_folder_says_which_files_belong_where(tmp_path, name, given):
 
 
 def test_both_namings_of_pennfudan_give_the_same_data(tmp_path):
-    raw_pennfudan(tmp_path / "published")
-    raw_pennfudan(tmp_path / "plain", "images", "masks")
+    pennfudan_miniature.build_raw(tmp_path / "published")
+    pennfudan_miniature.build_raw(tmp_path / "plain", "images", "masks")
     published = prepare_dataset("pennfudan", tmp_path / "a", raw=tmp_path / "published")
     plain = prepare_dataset("pennfudan", tmp_path / "b", raw=tmp_path / "plain")
     assert published.digest == plain.digest
 
 
 def test_pennfudan_instances_are_the_numbers_of_the_mask(tmp_path):
-    raw_pennfudan(tmp_path / "raw")
+    pennfudan_miniature.build_raw(tmp_path / "raw")
     dataset = prepare_dataset("pennfudan", tmp_path / "out", raw=tmp_path / "raw")
     people = 0
     for split in ("train", "val"):
@@ -122,7 +124,7 @@ def test_pennfudan_instances_are_the_numbers_of_the_mask(tmp_path):
             areas = sorted(a["area"] for a in annotations if a["image_id"] == record.image_id)
             assert areas == sorted(np.unique(mask[mask > 0], return_counts=True)[1].tolist())
             people += len(areas)
-    assert people > len(PENNFUDAN_STEMS)
+    assert people > len(pennfudan_miniature.STEMS)
 
 
 def test_the_pennfudan_split_looks_at_one_name_at_a_time():

@@ -1,0 +1,3 @@
+"""Few scenes: the dataset is generated, so there is nothing to unpack."""
+
+OPTIONS = {"train": 5, "val": 3, "test": 2}
