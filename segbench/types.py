@@ -102,6 +102,8 @@ class Archive:
     """Site that wants a login (``cityscapes``); empty for none."""
     manual: str = ""
     """What the user must do by hand where the licence forbids an automatic download."""
+    nested: tuple[str, ...] = ()
+    """Members that are archives themselves; each is unpacked into the folder it lies in."""
     optional: bool = False
     """Wanted only when the user asks for it by name."""
 

@@ -135,7 +135,9 @@ def _objects(raw: RawImage, image_id: int, *, table: CategoryTable) -> list[Json
     """Return the annotations of an image: as published, else made of its masks."""
     if raw.annotations is not None:
         return [{"image_id": image_id, **annotation} for annotation in raw.annotations]
-    return raw.instances and _annotations(raw.instances, image_id, table=table)
+    if raw.instances is None:
+        return None
+    return _annotations(raw.instances, image_id, table=table)
 
 
 def _annotations(instances: Instances, image_id: int, *, table: CategoryTable) -> list[Json]:

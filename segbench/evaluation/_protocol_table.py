@@ -154,6 +154,10 @@ _DATASETS = (
         void_prediction="ignored",
         labels=label_codes.MAPILLARY,
     ),
+    replace(
+        _pooled("coco-133", "COCO panoptic classes without instances, 133 classes", 133),
+        source="COCO panoptic maps as label maps, void ignored; pooled IoU as in mmsegmentation",
+    ),
     Protocol(
         id="coco-stuff",
         task="semantic",
