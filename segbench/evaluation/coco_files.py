@@ -7,8 +7,7 @@ is refused here with the number of faults and the first three.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +16,21 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.errors import DataError
+from segbench.evaluation._file_checks import (
+    Entry,
+    Rule,
+    check,
+    expect_list,
+    is_finite,
+    is_id,
+    is_integer,
+    lacks,
+    repeats,
+    shown,
+)
 from segbench.formats import read_json
 
 IouType = Literal["segm", "bbox"]
-Entry = dict[str, Any]
-Rule = Callable[[Entry], str | None]
-"""Says what an entry has in place of what it should have; None where it is right."""
-_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def load_instances(truth_json: Path, results_json: Path, *, iou_type: IouType) -
     place = _PlaceRules(sizes, categories)
     _check_truth(truth["annotations"], truth_json, place, iou_type)
     detections = read_json(results_json)
-    _expect_list(detections, results_json, "detections")
+    expect_list(detections, results_json, "detections")
     _check_detections(detections, results_json, place, iou_type)
     return InstanceFiles(truth, detections)
 
@@ -56,60 +63,48 @@ def _read_sizes(truth: Any, source: Path) -> dict[Any, tuple[int, int]]:
     if not isinstance(truth, dict):
         raise DataError(f"{source}: expected a COCO object, found {type(truth).__name__}")
     for key in ("images", "annotations", "categories"):
-        _expect_list(truth.get(key), source, key)
-    _check(truth["images"], source, "images", {"lack a field": _lacks("id", "height", "width")})
-    _ids(truth["images"], source, "images")
+        expect_list(truth.get(key), source, key)
+    images = truth["images"]
+    if not images:
+        raise DataError(f"{source}: there are no images to score")
+    check(images, source, "images", {"lack a field": lacks("id", "height", "width")})
+    rules: dict[str, Rule] = {
+        "have an id that is no integer or text, or not of the first one's kind": _bad_image_id(
+            images[0]["id"]
+        ),
+        "repeat the id of an earlier one": repeats(),
+        "have a height or width that is no integer from 1": _bad_size,
+    }
+    check(images, source, "images", rules)
     return {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
 
 
-def _expect_list(value: Any, source: Path, what: str) -> None:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise DataError(f"{source}: expected a list of objects for the {what}")
-
-
 def _ids(entries: Sequence[Entry], source: Path, what: str) -> set[Any]:
-    _check(entries, source, what, {"lack a field": _lacks("id")})
-    _check(entries, source, what, {"repeat the id of an earlier one": _repeats()})
+    check(entries, source, what, {"lack a field": lacks("id")})
+    rules: dict[str, Rule] = {
+        "have an id that is no integer": _bad_integer_id,
+        "repeat the id of an earlier one": repeats(),
+    }
+    check(entries, source, what, rules)
     return {entry["id"] for entry in entries}
 
 
-def _check(
-    entries: Iterable[Entry], source: Path, what: str, rules: Mapping[str, Rule], *, fix: str = ""
-) -> None:
-    """Apply rules to every entry; raise one error over all kinds of fault."""
-    faults: dict[str, list[str]] = {problem: [] for problem in rules}
-    for index, entry in enumerate(entries):
-        for problem, rule in rules.items():
-            found = rule(entry)
-            if found is not None:
-                faults[problem].append(f"[{index}] {found}")
-    lines = [
-        f"{source}: {len(found)} {what} {problem}; first {', '.join(found[:_EXAMPLES])}"
-        for problem, found in faults.items()
-        if found
-    ]
-    if lines:
-        raise DataError("\n".join(lines), fix=fix)
-
-
-def _lacks(*fields: str) -> Rule:
+def _bad_image_id(first: Any) -> Rule:
     def rule(entry: Entry) -> str | None:
-        missing = [field for field in fields if field not in entry]
-        return f"no {' and no '.join(missing)}" if missing else None
+        right = is_id(entry["id"]) and isinstance(entry["id"], str) == isinstance(first, str)
+        return None if right else f"id {shown(entry['id'])}"
 
     return rule
 
 
-def _repeats() -> Rule:
-    seen: set[Any] = set()
+def _bad_size(entry: Entry) -> str | None:
+    right = all(is_integer(entry[key]) and entry[key] >= 1 for key in ("height", "width"))
+    found = f"height {shown(entry['height'])}, width {shown(entry['width'])}"
+    return None if right else found
 
-    def rule(entry: Entry) -> str | None:
-        value = entry.get("id")
-        if value is None or (value not in seen and not seen.add(value)):  # type: ignore[func-returns-value]
-            return None
-        return f"id {value}"
 
-    return rule
+def _bad_integer_id(entry: Entry) -> str | None:
+    return None if is_integer(entry["id"]) else f"id {shown(entry['id'])}"
 
 
 @dataclass(frozen=True)
@@ -120,12 +115,12 @@ class _PlaceRules:
     categories: set[Any]
 
     def image(self, entry: Entry) -> str | None:
-        known = _hashable(entry["image_id"]) and entry["image_id"] in self.sizes
-        return None if known else f"image_id {entry['image_id']!r}"
+        known = is_id(entry["image_id"]) and entry["image_id"] in self.sizes
+        return None if known else f"image_id {shown(entry['image_id'])}"
 
     def category(self, entry: Entry) -> str | None:
-        known = _hashable(entry["category_id"]) and entry["category_id"] in self.categories
-        return None if known else f"category_id {entry['category_id']!r}"
+        known = is_id(entry["category_id"]) and entry["category_id"] in self.categories
+        return None if known else f"category_id {shown(entry['category_id'])}"
 
     def mask(self, entry: Entry) -> str | None:
         """Accept an RLE mask of the image's size whose runs fill it."""
@@ -134,7 +129,7 @@ class _PlaceRules:
             return f"{type(mask).__name__} where an RLE object is expected"
         height, width = self.sizes[entry["image_id"]]
         if mask["size"] != [height, width]:
-            return f"size {mask['size']} on an image of {[height, width]}"
+            return f"size {shown(mask['size'])} on an image of {[height, width]}"
         pixels = _rle_pixels(mask["counts"])
         if pixels < 0:
             return "run lengths that cannot be decoded"
@@ -147,7 +142,7 @@ class _PlaceRules:
         if not isinstance(polygons, list):
             return self.mask(entry)
         right = polygons and all(
-            isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_finite, p))
+            isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(is_finite, p))
             for p in polygons
         )
         return None if right else "a polygon that is no list of at least 3 points"
@@ -161,42 +156,40 @@ class _PlaceRules:
         )
 
 
-def _hashable(value: Any) -> bool:
-    return isinstance(value, int | str)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _bad_score(entry: Entry) -> str | None:
     score = entry["score"]
-    return None if _finite(score) and 0 <= score <= 1 else f"score {score!r}"
+    return None if is_finite(score) and 0 <= score <= 1 else f"score {shown(score)}"
 
 
 def _bad_box(entry: Entry) -> str | None:
     box = entry["bbox"]
-    right = isinstance(box, list) and len(box) == 4 and all(map(_finite, box))
-    return None if right and box[2] >= 0 and box[3] >= 0 else f"bbox {box!r}"
+    right = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
+    return None if right and box[2] >= 0 and box[3] >= 0 else f"bbox {shown(box)}"
+
+
+def _bad_detection_id(entry: Entry) -> str | None:
+    """Accept detections without an id: they are numbered in file order."""
+    return None if "id" not in entry or is_id(entry["id"]) else f"id {shown(entry['id'])}"
 
 
 def _bad_truth_id(entry: Entry) -> str | None:
-    right = isinstance(entry["id"], int) and entry["id"] >= 1
-    return None if right else f"id {entry['id']!r}"
+    right = is_integer(entry["id"]) and entry["id"] >= 1
+    return None if right else f"id {shown(entry['id'])}"
 
 
 def _bad_area(entry: Entry) -> str | None:
-    return None if _finite(entry["area"]) and entry["area"] >= 0 else f"area {entry['area']!r}"
+    area = entry["area"]
+    return None if is_finite(area) and area >= 0 else f"area {shown(area)}"
 
 
 def _bad_crowd(entry: Entry) -> str | None:
-    return None if entry["iscrowd"] in (0, 1) else f"iscrowd {entry['iscrowd']!r}"
+    return None if entry["iscrowd"] in (0, 1) else f"iscrowd {shown(entry['iscrowd'])}"
 
 
 def _rle_pixels(counts: Any) -> int:
     """Return the pixels an RLE covers, from its runs; -1 where it is not decodable."""
     if isinstance(counts, list):
-        right = all(isinstance(run, int) and run >= 0 for run in counts)
+        right = all(is_integer(run) and run >= 0 for run in counts)
         return sum(counts) if right else -1
     if not isinstance(counts, str) or not counts.isascii():
         return -1
@@ -229,39 +222,40 @@ def _check_truth(
 ) -> None:
     fields = ["id", "image_id", "category_id", "area", "iscrowd", "bbox"]
     fields += ["segmentation"] if iou_type == "segm" else []
-    _check(annotations, source, "annotations", {"lack a field": _lacks(*fields)})
+    check(annotations, source, "annotations", {"lack a field": lacks(*fields)})
     rules: dict[str, Rule] = {
         "have an id that is no integer from 1 (0 would never match)": _bad_truth_id,
-        "repeat the id of an earlier one": _repeats(),
+        "repeat the id of an earlier one": repeats(),
         "are on an unknown image": place.image,
         "have an unknown category": place.category,
         "have an impossible area": _bad_area,
         "have an iscrowd that is not 0 or 1": _bad_crowd,
         "have an impossible box": _bad_box,
     }
-    _check(annotations, source, "annotations", rules)
+    check(annotations, source, "annotations", rules)
     if iou_type == "segm":
         rules = {"have a broken mask": place.mask_or_polygons}
-        _check(annotations, source, "annotations", rules)
+        check(annotations, source, "annotations", rules)
 
 
 def _check_detections(
     detections: Sequence[Entry], source: Path, place: _PlaceRules, iou_type: IouType
 ) -> None:
     shape = _scored_field(detections, iou_type)
-    required = _lacks("image_id", "category_id", "score", shape)
-    _check(detections, source, "detections", {"lack a field": required})
+    required = lacks("image_id", "category_id", "score", shape)
+    check(detections, source, "detections", {"lack a field": required})
     rules: dict[str, Rule] = {
         "are on an unknown image": place.image,
         "have an unknown category": place.category,
         "have a score that is no number in [0, 1]": _bad_score,
-        "repeat the id of an earlier one": _repeats(),
+        "have an id that is no integer or text": _bad_detection_id,
+        "repeat the id of an earlier one": repeats(),
     }
-    _check(detections, source, "detections", rules, fix=place.fix)
+    check(detections, source, "detections", rules, fix=place.fix)
     rules = {"have a broken mask": place.mask}
     if shape == "bbox":
         rules = {"have an impossible box": _bad_box}
-    _check(detections, source, "detections", rules, fix=place.fix)
+    check(detections, source, "detections", rules, fix=place.fix)
 
 
 def _scored_field(detections: Sequence[Entry], iou_type: IouType) -> str:
