@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segbench.datasets._coco_classes import CATEGORIES
+from segbench.classes.coco import CATEGORIES
 from segbench.datasets._coco_json import panoptic_sources
 from segbench.datasets.source import SourceImage
 from segbench.errors import ConfigError, DataError

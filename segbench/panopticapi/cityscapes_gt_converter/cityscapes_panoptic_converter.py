@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from segbench.classes.cityscapes import CLASSES
 from segbench.errors import DataError
-from segbench.evaluation.cityscapes import CLASSES
 from segbench.formats import read_label_map
 from segbench.panopticapi._support import PathLike, by_id, required, run_command, say, write_rgb
 from segbench.panopticapi.utils import IdGenerator, id2rgb, save_json
