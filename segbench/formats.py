@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from segbench.errors import DataError
 from segbench.types import IntArray
@@ -25,6 +25,8 @@ from segbench.types import IntArray
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2
 """Colour types of the PNG header."""
+_MAX_DEFLATE = 1040
+"""Bytes that one compressed byte can hold at most, a little more than zlib's 1032."""
 
 
 @contextmanager
@@ -97,11 +99,23 @@ def _plain(value: Any) -> Any:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken file is a ``DataError`` that names it."""
+    text = _read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(text)
+    except RecursionError as error:
+        raise DataError(f"{path} is not valid JSON: nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError, or a number of thousands of digits
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
@@ -114,14 +128,10 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 def read_jsonl(path: Path) -> list[Any]:
     """Read a JSON-lines file; a broken line is a ``DataError`` with its number."""
     rows = []
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number} is not valid JSON: {error}") from error
     return rows
 
@@ -150,6 +160,7 @@ def read_label_map(path: Path) -> IntArray:
     """
 
     def ids(image: Image.Image) -> IntArray:
+        _refuse_lossy(path, image)
         if image.mode not in ("L", "P", "I;16", "I"):
             raise DataError(
                 f"{path}: expected a one-channel PNG of class ids, found mode {image.mode}",
@@ -170,6 +181,7 @@ def read_panoptic_ids(path: Path) -> IntArray:
     """
 
     def ids(image: Image.Image) -> IntArray:
+        _refuse_lossy(path, image)
         if image.mode != "RGB":
             raise DataError(
                 f"{path}: expected an 8-bit RGB panoptic PNG, found mode {image.mode}",
@@ -179,6 +191,15 @@ def read_panoptic_ids(path: Path) -> IntArray:
 
     fast = _decode_plain(path, _RGB)
     return _read(path, ids) if fast is None else rgb2id(fast)
+
+
+def _refuse_lossy(path: Path, image: Image.Image) -> None:
+    """Refuse a JPEG under a PNG's name: its ids are only near those that were written."""
+    if image.format in ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF"):
+        raise DataError(
+            f"{path}: expected a PNG of ids, found a {image.format}",
+            fix="write ids as PNG: a lossy format changes them",
+        )
 
 
 def _decode_plain(path: Path, colour_type: int) -> IntArray | None:
@@ -197,11 +218,16 @@ def _decode_plain(path: Path, colour_type: int) -> IntArray | None:
         return None
     from imagecodecs import PngError, png_decode  # here, because only pixels need it
 
+    expected = (int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
+    if expected[0] * expected[1] > _MAX_DEFLATE * len(data):
+        raise DataError(
+            f"{path} cannot be read as an image: {len(data)} bytes cannot hold the "
+            f"{expected[0]}x{expected[1]} pixels of its header"
+        )
     try:
         pixels: IntArray = png_decode(data)
     except (PngError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
-    expected = (int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
     shape = expected if colour_type == _GREY else (*expected, 3)
     return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
@@ -212,7 +238,7 @@ def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
             return convert(image)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
