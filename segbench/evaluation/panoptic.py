@@ -31,6 +31,7 @@ from segbench.evaluation._matching import (
     find_errors,
     match_segments,
 )
+from segbench.evaluation.boundary_panoptic import add_boundaries, count_boundary_pairs
 from segbench.evaluation.protocol import Protocol
 from segbench.types import BoolArray, CategoryTable, IntArray
 
@@ -40,7 +41,8 @@ class PanopticCounts:
     """Matches and errors of each image; class indices are positions in ``category_ids``.
 
     ``positions`` int64 [images]: place of each image in the truth file. ``matches`` int64
-    [n, 6]: image index, class index, truth id, predicted id, intersection, union.
+    [n, 6]: image index, class index, truth id, predicted id, intersection, union; [n, 9] where
+    boundaries are counted too (``boundary_panoptic.add_boundaries``).
     ``errors`` int64 [m, 4]: image index, class index, false positives, false negatives.
     """
 
@@ -140,6 +142,7 @@ def count(
     image_id: ImageId = 0,
     position: int = 0,
     strict_compat: bool = False,
+    boundary: bool = False,
 ) -> PanopticCounts:
     """Match the segments of one image.
 
@@ -152,6 +155,7 @@ def count(
         image_id: Named in errors and in the stored counts.
         position: Place of the image in the truth file; decides the order of sums.
         strict_compat: See the module's docstring.
+        boundary: Count the boundaries of matches too, for Boundary PQ.
 
     Raises:
         DataError: Sizes differ, ids of map and list disagree, a category is unknown or a
@@ -170,12 +174,15 @@ def count(
     predictions = image.predictions(predicted_segments, areas_of(pairs, 1))
     matches = match_segments(truths, predictions, pairs)
     errors = find_errors(truths, predictions, pairs, matches, strict_compat)
+    if boundary:
+        found = count_boundary_pairs(truth, prediction)
+        matches = add_boundaries(matches, found, truths, predictions, pairs)
     return PanopticCounts(
         categories.category_ids,
         np.array([category.isthing for category in categories.categories], dtype=bool),
         (image_id,),
         np.array([position], dtype=np.int64),
-        np.array(matches, dtype=np.int64).reshape(-1, 6),
+        np.array(matches, dtype=np.int64).reshape(-1, 9 if boundary else 6),
         np.array([[0, k, *errors[k]] for k in sorted(errors)], dtype=np.int64).reshape(-1, 4),
     )
 

@@ -1,0 +1,97 @@
+"""Boundary pixels of label maps, counted per image: what boundary IoU and boundary F need.
+
+C classes have train ids 0 .. C-1, void is C. The counts keep void apart, so that each protocol's
+void rule is applied when they are read, as with the confusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segbench.evaluation._runs import run_lengths, sum_by_value
+from segbench.evaluation.boundary import boundary_map
+from segbench.evaluation.boundary_contours import COLUMNS, count_contours
+from segbench.types import IntArray
+
+_CODES = 512
+"""More codes than a map has: 255 classes, void, inner and inner void."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoundaryTables:
+    """Counts of the boundaries of each image.
+
+    ``regions`` int64 [n, 4]: image index, truth code, predicted code, pixels. A code is the class
+    (C for void) of a pixel on the boundary of its class, C+1 for inner pixels of any class and
+    C+2 for inner void. Pixels inner on both sides are left out, void counts as boundary too.
+    ``contours`` int64 [m, 10]: image index and the columns of ``boundary_contours.COLUMNS``.
+    """
+
+    regions: IntArray
+    contours: IntArray
+
+    def renumbered(self, index: IntArray) -> BoundaryTables:
+        """Return the counts with image i called ``index[i]``; images called -1 are left out."""
+        return BoundaryTables(_renumber(self.regions, index), _renumber(self.contours, index))
+
+
+def _renumber(rows: IntArray, index: IntArray) -> IntArray:
+    images = index[rows[:, 0]]
+    kept = rows[images >= 0].copy()
+    kept[:, 0] = images[images >= 0]
+    return kept
+
+
+def join_tables(parts: Sequence[BoundaryTables], numbers: Sequence[int]) -> BoundaryTables:
+    """Join the tables of shards that have that many images each."""
+    first = np.cumsum([0, *numbers[:-1]])
+    moved = [p.renumbered(np.arange(n) + f) for p, n, f in zip(parts, numbers, first, strict=True)]
+    return BoundaryTables(
+        np.concatenate([part.regions for part in moved]),
+        np.concatenate([part.contours for part in moved]),
+    )
+
+
+def count_boundaries(truth: IntArray, prediction: IntArray, *, num_classes: int) -> BoundaryTables:
+    """Count the boundaries of one image.
+
+    Args:
+        truth: Train ids [H, W], 0 .. C-1; every other number is void.
+        prediction: Train ids [H, W] of the same size, the same.
+        num_classes: C, from 1 to 255.
+    """
+    maps = [_void_last(labels, num_classes) for labels in (truth, prediction)]
+    contours = count_contours(maps[0], maps[1], num_classes)
+    image = np.zeros((len(contours), 1), dtype=np.int64)
+    return BoundaryTables(
+        _count_regions(maps[0], maps[1], num_classes), np.concatenate([image, contours], axis=1)
+    )
+
+
+def _void_last(labels: IntArray, num_classes: int) -> IntArray:
+    if labels.dtype == np.uint8:
+        return np.minimum(labels, np.uint8(num_classes))
+    unknown = (labels < 0) | (labels > num_classes)
+    return np.where(unknown, num_classes, labels).astype(np.uint8)
+
+
+def _count_regions(truth: IntArray, prediction: IntArray, void: int) -> IntArray:
+    codes = [_codes(labels, void).astype(np.uint32) for labels in (truth, prediction)]
+    values, lengths = run_lengths(codes[0] * np.uint32(_CODES) + codes[1])
+    keys, pixels = sum_by_value(values, lengths)
+    rows, columns = np.divmod(keys.astype(np.int64), _CODES)
+    known = (rows <= void) | (columns <= void)
+    cells = [np.zeros_like(rows), rows, columns, pixels]
+    return np.stack(cells, axis=1)[known]
+
+
+def _codes(labels: IntArray, void: int) -> IntArray:
+    near = boundary_map(labels)
+    inner = (labels == void) + np.uint16(void + 1)
+    return np.where(near, labels, inner)
+
+
+__all__ = ["COLUMNS", "BoundaryTables", "count_boundaries", "join_tables"]
