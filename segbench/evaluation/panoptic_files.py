@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import DataError
+from segbench.evaluation._file_checks import EXAMPLES, Entry, expect_list, is_integer, shown
 from segbench.evaluation._matching import ImageId
 from segbench.evaluation._runs import value_counts
 from segbench.evaluation.panoptic import PanopticCounts, count, merge
+from segbench.evaluation.panoptic_checks import check_files, check_segments, read_annotations
 from segbench.formats import read_json, read_panoptic_ids
 from segbench.progress import track
 from segbench.types import VOID, Category, CategoryTable
@@ -44,28 +46,52 @@ def evaluate_panoptic(
             breaks a rule of ``segbench.evaluation.panoptic.count``.
     """
     truth = read_json(truth_json)
+    annotations = read_annotations(truth, truth_json)
     categories = read_categories(truth, truth_json)
     predictions = _by_image(prediction_json, strict_compat)
-    annotations = _annotations(truth, truth_json)
     if not annotations:
         raise DataError(f"{truth_json}: there are no images to score")
     if not strict_compat:
         _refuse_repeated([a["image_id"] for a in annotations], truth_json)
     _refuse_missing(annotations, predictions, prediction_json)
-    parts = [
-        _count_files(
-            annotation,
-            predictions[annotation["image_id"]],
-            folders=(truth_folder, prediction_folder),
-            categories=categories,
-            position=position,
-            strict_compat=strict_compat,
-        )
-        for position, annotation in _tracked(annotations)
-    ]
+    pairs = [(each, predictions[each["image_id"]]) for each in annotations]
+    if not strict_compat:
+        known = categories.category_ids
+        check_segments(annotations, truth_json, known=known, truth=True)
+        check_segments([p for _, p in pairs], prediction_json, known=known, truth=False)
+    check_files(annotations, truth_folder, option="--gt-folder")
+    check_files([p for _, p in pairs], prediction_folder, option="--pred-folder")
+    parts = _count_all(
+        pairs,
+        prediction_json,
+        folders=(truth_folder, prediction_folder),
+        categories=categories,
+        strict_compat=strict_compat,
+    )
     if warnings is not None:
         warnings.extend(truth_oddities(annotations, truth_folder, source=truth_json))
     return merge(parts)
+
+
+def _count_all(
+    pairs: Sequence[tuple[Annotation, Annotation]], source: Path, **options: Any
+) -> list[PanopticCounts]:
+    """Return the counts of every image; raise one error over all images with a fault."""
+    parts: list[PanopticCounts] = []
+    faults: list[DataError] = []
+    steps = track(enumerate(pairs), len(pairs), "evaluate panoptic")
+    for position, (truth, prediction) in steps:
+        try:
+            parts.append(_count_files(truth, prediction, position=position, **options))
+        except DataError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        first = "".join(f"\n  {error.what}" for error in faults[:EXAMPLES])
+        problem = f"{len(faults)} of {len(pairs)} images have faults; first{first}"
+        raise DataError(f"{source}: {problem}", fix=faults[0].fix)
+    return parts
 
 
 def truth_oddities(annotations: Sequence[Annotation], folder: Path, *, source: Path) -> list[str]:
@@ -96,6 +122,11 @@ def truth_oddities(annotations: Sequence[Annotation], folder: Path, *, source: P
 
 def read_categories(truth: Mapping[str, Any], source: Path) -> CategoryTable:
     """Return the categories of a COCO JSON in file order."""
+    expect_list(truth.get("categories"), source, "categories")
+    wrong = [c["id"] for c in truth["categories"] if "id" in c and not is_integer(c["id"])]
+    if wrong:
+        first = ", ".join(shown(i) for i in wrong[:EXAMPLES])
+        raise DataError(f"{source}: {len(wrong)} categories have an id that is no integer: {first}")
     try:
         table = CategoryTable(tuple(_category(entry) for entry in truth["categories"]))
     except (KeyError, TypeError) as error:
@@ -112,26 +143,8 @@ def _category(entry: Mapping[str, Any]) -> Category:
     return Category(entry["id"], entry["name"], entry["isthing"] == 1, (*color[:3],))  # type: ignore[arg-type]
 
 
-def _tracked(annotations: list[Annotation]) -> Iterator[tuple[int, Annotation]]:
-    return iter(track(enumerate(annotations), len(annotations), "evaluate panoptic"))
-
-
-def _annotations(content: Any, source: Path) -> list[Annotation]:
-    annotations = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(annotations, list):
-        raise DataError(f"{source}: expected an object with a list 'annotations'")
-    required = ("image_id", "file_name", "segments_info")
-    broken = [a for a in annotations if any(key not in a for key in required)]
-    if broken:
-        raise DataError(
-            f"{source}: {len(broken)} annotations lack one of {', '.join(required)}; "
-            f"the first has {', '.join(broken[0]) or 'nothing'}"
-        )
-    return annotations
-
-
-def _by_image(source: Path, strict_compat: bool) -> dict[ImageId, Annotation]:
-    annotations = _annotations(read_json(source), source)
+def _by_image(source: Path, strict_compat: bool) -> dict[ImageId, Entry]:
+    annotations = read_annotations(read_json(source), source)
     if not strict_compat:
         _refuse_repeated([a["image_id"] for a in annotations], source)
     return {annotation["image_id"]: annotation for annotation in annotations}
@@ -148,13 +161,16 @@ def _refuse_repeated(ids: list[Any], source: Path, *, what: str = "image") -> No
 
 
 def _refuse_missing(
-    annotations: list[Annotation], predictions: Mapping[ImageId, Annotation], source: Path
+    annotations: Sequence[Annotation],
+    predictions: Mapping[ImageId, Annotation],
+    source: Path,
 ) -> None:
     missing = [a["image_id"] for a in annotations if a["image_id"] not in predictions]
     if missing:
+        there = f"; it has {len(predictions)} others, first {list(predictions)[:EXAMPLES]}"
         raise DataError(
             f"{source}: no prediction for {len(missing)} of {len(annotations)} images, "
-            f"first ids {missing[:3]}",
+            f"first ids {missing[:EXAMPLES]}{there if len(missing) == len(annotations) else ''}",
             fix="predict every image of the split; a part of it is never scored",
         )
 

@@ -222,7 +222,10 @@ def test_missing_panoptic_predictions_are_named(dataset, oracle):
         (lambda c: c["annotations"].append(c["annotations"][0]), r"repeat the image.*\[12\]"),
         (lambda c: c["annotations"][0].pop("file_name"), "1 annotations lack one of image_id"),
         (lambda c: c["annotations"][0]["segments_info"].pop(), r"012\.png: .*in the PNG but"),
-        (lambda c: c["annotations"][0].update(file_name="no.png"), r"no\.png does not exist"),
+        (
+            lambda c: c["annotations"][0].update(file_name="no.png"),
+            r"listed PNGs do not exist, first no\.png",
+        ),
         (lambda c: c.pop("annotations"), "expected an object with a list 'annotations'"),
     ],
 )
