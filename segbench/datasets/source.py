@@ -135,17 +135,21 @@ def files_by_stem(folder: Path, *, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 
     return found
 
 
-def read_pair(image: Path, labels: Path) -> tuple[tuple[int, int], IntArray]:
+def read_pair(
+    image: Path, labels: Path, *, read: Callable[[Path], IntArray] = read_label_map
+) -> tuple[tuple[int, int], IntArray]:
     """Read an image and its label map; return their size (height, width) and the labels.
+
+    ``read`` takes the labels out of their file where that is not a PNG.
 
     Raises:
         DataError: Naming each file that is missing or broken, or the two sizes that differ.
     """
     findings: list[str] = []
     arrays: list[IntArray] = []
-    for path, read in ((image, read_image), (labels, read_label_map)):
+    for path, reader in ((image, read_image), (labels, read)):
         try:
-            arrays.append(read(path))
+            arrays.append(reader(path))
         except DataError as error:
             findings.append(error.what)
     if findings:
