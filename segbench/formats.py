@@ -20,18 +20,18 @@ import numpy as np
 from PIL import Image
 
 from segbench.errors import DataError
+from segbench.png import GREY, RGB, START, encode_png, png_fault
 from segbench.types import IntArray
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB = 0, 2
-"""Colour types of the PNG header."""
 _MAX_DEFLATE = 1040
 """Bytes that one compressed byte can hold at most, a little more than zlib's 1032."""
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed to it.
+
+    ``durable=False`` leaves the syncing to the caller, who writes many files.
 
     Raises:
         DataError: The folder cannot be written or the disk is full.
@@ -47,7 +47,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
     except OSError as error:
         raise _write_error(path, error) from error
@@ -57,9 +58,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_open(path: Path) -> Iterator[BinaryIO]:
+def atomic_open(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open ``path`` for binary writing; the file appears under its name only when complete."""
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as stream:
         yield cast(BinaryIO, stream)
 
 
@@ -136,6 +137,23 @@ def read_jsonl(path: Path) -> list[Any]:
     return rows
 
 
+def iter_jsonl(path: Path) -> Iterator[Any]:
+    """Yield the values of a JSON-lines file one at a time, however long it is.
+
+    Raises:
+        DataError: The file is missing, or a line is broken (with its number).
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{path}:{number} is not valid JSON: {error}") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+
+
 def finite_or_none(value: float) -> float | None:
     """Return the value, or None where it is NaN or infinite (JSON has neither)."""
     return float(value) if math.isfinite(value) else None
@@ -147,6 +165,9 @@ def read_image(path: Path) -> IntArray:
     Raises:
         DataError: The file is missing, truncated or not an image.
     """
+    fast = _decode_plain(path, RGB)
+    if fast is not None:
+        return fast
     return _read(path, lambda image: np.asarray(image.convert("RGB")))
 
 
@@ -169,7 +190,7 @@ def read_label_map(path: Path) -> IntArray:
         array = np.asarray(image)
         return array.astype(np.uint16) if array.dtype.itemsize > 2 else array
 
-    fast = _decode_plain(path, _GREY)
+    fast = _decode_plain(path, GREY)
     return _read(path, ids) if fast is None else fast
 
 
@@ -189,7 +210,7 @@ def read_panoptic_ids(path: Path) -> IntArray:
             )
         return rgb2id(np.asarray(image))
 
-    fast = _decode_plain(path, _RGB)
+    fast = _decode_plain(path, RGB)
     return _read(path, ids) if fast is None else rgb2id(fast)
 
 
@@ -214,7 +235,7 @@ def _decode_plain(path: Path, colour_type: int) -> IntArray | None:
         data = Path(path).read_bytes()
     except OSError:
         return None
-    if data[:8] != _PNG_START or data[24:29] != bytes([8, colour_type, 0, 0, 0]):
+    if data[:8] != START or data[24:29] != bytes([8, colour_type, 0, 0, 0]):
         return None
     from imagecodecs import PngError, png_decode  # here, because only pixels need it
 
@@ -228,11 +249,12 @@ def _decode_plain(path: Path, colour_type: int) -> IntArray | None:
         pixels: IntArray = png_decode(data)
     except (PngError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
-    shape = expected if colour_type == _GREY else (*expected, 3)
+    shape = expected if colour_type == GREY else (*expected, 3)
     return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
 
 def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
+    _refuse_broken(path)
     try:
         with Image.open(path) as image:
             return convert(image)
@@ -242,17 +264,30 @@ def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
+def _refuse_broken(path: Path) -> None:
+    """Refuse an empty file and a PNG with a wrong checksum, which Pillow may not notice."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return
+    fault = png_fault(data) if data.startswith(START) else None
+    if not data or fault:
+        raise DataError(f"{path} cannot be read as an image: {fault or 'it is empty (0 bytes)'}")
+
+
 def write_label_map(path: Path, labels: IntArray) -> None:
     """Write class numbers [H, W] as an 8-bit (or 16-bit above 255) one-channel PNG."""
-    dtype = np.uint8 if labels.max(initial=0) <= 255 else np.uint16
     with atomic_open(path) as stream:
-        Image.fromarray(labels.astype(dtype)).save(stream, format="PNG")
+        if labels.max(initial=0) <= 255:
+            stream.write(encode_png(labels))
+        else:
+            Image.fromarray(labels.astype(np.uint16)).save(stream, format="PNG")
 
 
 def write_panoptic_ids(path: Path, ids: IntArray) -> None:
     """Write segment ids [H, W], each below 2^24, as a COCO-panoptic RGB PNG."""
     with atomic_open(path) as stream:
-        Image.fromarray(id2rgb(ids)).save(stream, format="PNG")
+        stream.write(encode_png(id2rgb(ids)))
 
 
 def rgb2id(color: IntArray) -> IntArray:
@@ -266,5 +301,8 @@ def rgb2id(color: IntArray) -> IntArray:
 
 def id2rgb(ids: IntArray) -> IntArray:
     """Return the uint8 RGB array [H, W, 3] of segment ids [H, W] (COCO panoptic)."""
-    wide = ids.astype(np.int64)
-    return np.stack([wide & 255, (wide >> 8) & 255, (wide >> 16) & 255], axis=-1).astype(np.uint8)
+    octets = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
+    color = np.empty((*ids.shape, 3), dtype=np.uint8)
+    for channel in range(3):
+        color[..., channel] = octets[..., channel]
+    return color

@@ -2,7 +2,8 @@
 
 A module ``<dataset>.py`` here has ``build(folder)``, which writes one sub-folder an archive of
 ``INFO.archives``, named as the archive: the exact tree of its members, a few tiny images in it
-(an archive that is not a container is a plain file). A dataset without archives writes ``raw/``,
+(an archive that is not a container is a plain file; one of ``Archive.nested`` is a folder of
+its name among the members). A dataset without archives writes ``raw/``,
 the folder a user would supply. ``OPTIONS`` (optional) are the options of ``prepare``.
 
 A dataset file outside the package may hold both itself: ``miniature(folder)`` in place of
@@ -61,6 +62,9 @@ def unpack(info: DatasetInfo, archives: Path, raw: Path) -> None:
         assert built.exists() or archive.optional, f"miniature of {info.name} lacks {archive.name}"
         if built.is_dir():
             shutil.copytree(built, target, dirs_exist_ok=True)
+            for member in archive.nested:
+                shutil.copytree(target / member, (target / member).parent, dirs_exist_ok=True)
+                shutil.rmtree(target / member)
         elif built.exists():
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(built, target / archive.name)
