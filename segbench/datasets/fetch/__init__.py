@@ -1,0 +1,1 @@
+"""Bringing the archives of a dataset here: transfer, verification, unpacking, bookkeeping."""

@@ -1,0 +1,101 @@
+"""From a verified archive to its files in the raw folder, all or nothing.
+
+The archive is unpacked into a folder of its own, whose entries are then moved into place;
+the manifest follows, and the folder goes last. A killed attempt is done again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from segbench.datasets.fetch.containers import container_kind
+from segbench.datasets.fetch.disk import writing
+from segbench.datasets.fetch.state import Places, write_manifest
+from segbench.datasets.fetch.unpack import Limits, UnpackedFile, unpack
+from segbench.errors import DataError
+from segbench.progress import say
+from segbench.provenance import file_digest
+
+NOTES = ("readme", "license", "licence")
+"""Names of files that several archives of one dataset carry, each in its own words."""
+
+
+def install(places: Places, packed: Path, *, limits: Limits, **facts: Any) -> None:
+    """Unpack an archive, or move a file that is no archive, to where the dataset reads it.
+
+    Raises:
+        DataError: The archive is broken or refused, a file of another origin is in the way,
+            or the disk is full. Nothing of the archive is left in the raw folder then.
+    """
+    shutil.rmtree(places.work, ignore_errors=True)
+    with writing(places.work):
+        places.work.mkdir(parents=True)
+    try:
+        files = _unpacked(places, packed, limits)
+        _refuse_clashes(places, files)
+    except BaseException:
+        shutil.rmtree(places.work, ignore_errors=True)
+        raise
+    with writing(places.target):
+        _move(places.work, places.target)
+        os.sync()
+    write_manifest(places, files, **facts)
+    shutil.rmtree(places.work, ignore_errors=True)
+
+
+def _unpacked(places: Places, packed: Path, limits: Limits) -> list[UnpackedFile]:
+    """Return the files of an archive, which now lie in the work folder."""
+    kind = container_kind(packed.name)
+    if kind is not None:
+        files = unpack(packed, kind, folder=places.work, limits=limits)
+        if not files:
+            raise DataError(f"{packed} holds no files")
+        return files
+    target = places.work / packed.name
+    with writing(target):
+        try:
+            os.link(packed, target)
+        except OSError:
+            shutil.copyfile(packed, target)
+    size = target.stat().st_size
+    return [UnpackedFile(PurePosixPath(packed.name), size, file_digest(target))]
+
+
+def _refuse_clashes(places: Places, files: Sequence[UnpackedFile]) -> None:
+    """Refuse an archive that would replace other bytes; a second licence text is dropped."""
+    for file in files:
+        target = places.target / file.path
+        if not os.path.lexists(target) or _is_same(target, file):
+            continue
+        if len(file.path.parts) == 1 and file.path.name.lower().startswith(NOTES):
+            say(f"{places.archive.name}: {target} of another archive stays")
+            (places.work / file.path).unlink()
+            continue
+        raise DataError(
+            f"{places.archive.name} brings {file.path}, but {target} is there with other content",
+            fix=f"move {target} away and run the same command again",
+        )
+
+
+def _is_same(target: Path, file: UnpackedFile) -> bool:
+    return (
+        target.is_file()
+        and not target.is_symlink()
+        and target.stat().st_size == file.num_bytes
+        and file_digest(target) == file.sha256
+    )
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move the entries of a folder into another, joining folders that are in both."""
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(source.iterdir()):
+        place = target / entry.name
+        if entry.is_dir() and place.is_dir():
+            _move(entry, place)
+        else:
+            entry.replace(place)
