@@ -103,7 +103,20 @@ def averages(
         results[name], per_class = found
         if name == "All":
             results["per_class"] = per_class
+    _warn_of_nonsense(results["per_class"])
     return results
+
+
+def _warn_of_nonsense(per_class: Mapping[int, Mapping[str, float]]) -> None:
+    """Warn where matched segments overlap by more than their union."""
+    wrong = [f"{label} ({100 * row['sq']:.1f} %)" for label, row in per_class.items()
+             if row["sq"] > 1]  # fmt: skip
+    if wrong:
+        warnings.warn(
+            f"SQ is above 100 % in {len(wrong)} categories, first {', '.join(wrong[:3])}: areas "
+            "in the JSON of the truth are not those of its PNGs; leave strict_compat to count them",
+            stacklevel=3,
+        )
 
 
 def print_table(results: Mapping[str, Any], *, width: int = 10, rule: bool = True) -> None:

@@ -147,6 +147,21 @@ def small(folder):
     Image.fromarray(np.zeros((3, 4, 3), dtype=np.uint8)).save(folder / "0.png")
 
 
+def test_a_quality_above_one_is_said(files):
+    """The areas of the truth decide under ``strict_compat``; here one category's are 1."""
+
+    def change(content):
+        for segment in (s for a in content["annotations"] for s in a["segments_info"]):
+            segment["area"] = 1 if segment["category_id"] == 90 else segment["area"]
+
+    evaluation.pq_compute(*files, strict_compat=True)
+    edit(files[0], change)
+    with pytest.warns(UserWarning, match=r"SQ is above 100 % in 1 categories, first 90 \("):
+        found = evaluation.pq_compute(*files, strict_compat=True)
+    assert found["per_class"][90]["sq"] > 1
+    assert evaluation.pq_compute(*files)["per_class"][90]["sq"] <= 1
+
+
 FAULTS = {
     "PNG not JSON": (1, lambda c: first(c).pop(0), KeyError, "image 0: segment 7 is in the"),
     "JSON not PNG": (1, lambda c: first(c).append({"id": 9, "category_id": 1}), KeyError,
