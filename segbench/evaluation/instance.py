@@ -22,6 +22,7 @@ from segbench.errors import ConfigError, DataError
 from segbench.evaluation._coco_items import CellIndex, detection_items, truth_items
 from segbench.evaluation._coco_matching import match_items
 from segbench.evaluation.coco_files import IouType, compress_masks, load_instances
+from segbench.evaluation.coco_oddities import instance_oddities
 from segbench.evaluation.protocol import Protocol
 from segbench.types import BoolArray, FloatArray, IntArray
 
@@ -127,7 +128,13 @@ def merge(parts: Sequence[InstanceCounts]) -> InstanceCounts:
     return joined._take(np.argsort(np.array(joined.image_ids), kind="stable").tolist())
 
 
-def match(truth_json: Path, results_json: Path, *, iou_type: IouType) -> InstanceCounts:
+def match(
+    truth_json: Path,
+    results_json: Path,
+    *,
+    iou_type: IouType,
+    warnings: list[str] | None = None,
+) -> InstanceCounts:
     """Match detections with the truth as pycocotools does.
 
     Args:
@@ -135,11 +142,15 @@ def match(truth_json: Path, results_json: Path, *, iou_type: IouType) -> Instanc
         results_json: COCO results JSON with RLE masks and, for boxes, ``bbox``; boxes are
             taken from the masks where no detection has one.
         iou_type: ``segm`` for masks, ``bbox`` for boxes.
+        warnings: With masks, takes what is odd in the files though it can be scored.
 
     Raises:
         DataError: A file has one of the faults ``segbench.evaluation.coco_files`` looks for.
     """
     files = load_instances(truth_json, results_json, iou_type=iou_type)
+    if warnings is not None and iou_type == "segm":
+        places = {"truth_json": truth_json, "results_json": results_json}
+        warnings.extend(instance_oddities(files.truth, files.detections, **places))
     sizes = {image["id"]: (image["height"], image["width"]) for image in files.truth["images"]}
     compress_masks(files.detections, sizes)
     return match_entries(files.truth, files.detections, iou_type=iou_type)
