@@ -3,6 +3,7 @@
     build(folder)                        # a miniature writes one sub-folder an archive
     digests = make_archives(info, folder, site)
     # site/<dataset>/<archive name> can be served; digests is a file for --digests
+    download_archives(info, raw, mirror=Mirror(address of site, read_digests(digests)))
 
 A server over ``site`` is then a mirror in the sense of ``SEGBENCH_MIRROR``.
 """
@@ -10,6 +11,7 @@ A server over ``site`` is then a mirror in the sense of ``SEGBENCH_MIRROR``.
 import hashlib
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -31,16 +33,27 @@ def make_archives(info, folder: Path, site: Path) -> Path:
         if not source.exists():
             assert archive.optional, f"the miniature of {info.name} lacks {archive.name}"
             continue
-        packed = pack(source, target / archive.name)
+        packed = pack(source, target / archive.name, nested=archive.nested)
         lines.append(f"{hashlib.sha256(packed.read_bytes()).hexdigest()}  {archive.name}\n")
     digests = target / "SHA256SUMS"
     digests.write_text("".join(lines))
     return digests
 
 
-def pack(source: Path, target: Path) -> Path:
-    """Pack a tree as the suffix of the target says; a plain file is copied."""
+def pack(source: Path, target: Path, *, nested=()) -> Path:
+    """Pack a tree as the suffix of the target says; a plain file is copied.
+
+    ``nested`` are folders of the tree that become archives in the archive.
+    """
     kind = container_kind(target.name)
+    if nested:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copytree(source, Path(folder) / "tree")
+            for name in nested:
+                inner = pack(copy / name, Path(folder) / Path(name).name)
+                shutil.rmtree(copy / name)
+                inner.rename(copy / name)
+            return pack(copy, target)
     if source.is_file():
         shutil.copyfile(source, target)
     elif kind == "zip":

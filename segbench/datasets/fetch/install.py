@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from segbench.datasets.fetch.containers import container_kind
@@ -51,7 +51,8 @@ def _unpacked(places: Places, packed: Path, limits: Limits) -> list[UnpackedFile
     """Return the files of an archive, which now lie in the work folder."""
     kind = container_kind(packed.name)
     if kind is not None:
-        files = unpack(packed, kind, folder=places.work, limits=limits)
+        nested = places.archive.nested
+        files = unpack(packed, kind, folder=places.work, limits=limits, nested=nested)
         if not files:
             raise DataError(f"{packed} holds no files")
         return files
@@ -62,7 +63,7 @@ def _unpacked(places: Places, packed: Path, limits: Limits) -> list[UnpackedFile
         except OSError:
             shutil.copyfile(packed, target)
     size = target.stat().st_size
-    return [UnpackedFile(PurePosixPath(packed.name), size, file_digest(target))]
+    return [UnpackedFile(packed.name, size, file_digest(target))]
 
 
 def _refuse_clashes(places: Places, files: Sequence[UnpackedFile]) -> None:
@@ -71,7 +72,7 @@ def _refuse_clashes(places: Places, files: Sequence[UnpackedFile]) -> None:
         target = places.target / file.path
         if not os.path.lexists(target) or _is_same(target, file):
             continue
-        if len(file.path.parts) == 1 and file.path.name.lower().startswith(NOTES):
+        if file.path.lower().startswith(NOTES) and "/" not in file.path:
             say(f"{places.archive.name}: {target} of another archive stays")
             (places.work / file.path).unlink()
             continue

@@ -85,7 +85,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 def write_manifest(places: Places, files: Sequence[UnpackedFile], **facts: Any) -> dict[str, Any]:
     """Write what an archive has become; ``facts`` say where it came from."""
-    listing = {file.path.as_posix(): [file.num_bytes, file.sha256] for file in files}
+    listing = {file.path: [file.num_bytes, file.sha256] for file in files}
     manifest = {
         "schema": SCHEMA,
         "archive": places.archive.name,
