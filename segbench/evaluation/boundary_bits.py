@@ -70,6 +70,18 @@ def spread_up(bits: Bits, length: int) -> Bits:
     return bits
 
 
+def spread_both(bits: Bits, distance: int, *, done: int = 0) -> Bits:
+    """Return lines with each set pixel repeated at up to ``distance`` places to both sides.
+
+    ``done``: the distance to which that has happened already.
+    """
+    while done < distance:
+        step = min(2 * done + 1, distance - done)
+        bits = bits | moved_up(bits, step) | moved_down(bits, step)
+        done += step
+    return bits
+
+
 def any_of_lines(bits: NDArray[Any], number: int) -> NDArray[Any]:
     """Return the union of each line with the ``number`` - 1 after it, [L - number + 1, K]."""
     reached = 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segbench.evaluation.boundary_bits import WORD, Bits, moved_down, moved_up, pack
+from segbench.evaluation.boundary_bits import WORD, Bits, pack, spread_both
 from segbench.types import BoolArray, IntArray
 
 TOLERANCE_RATIO = 0.0075
@@ -125,10 +125,7 @@ def dilate_disk(bits: Bits, radius: float) -> Bits:
     spread, half = bits, 0
     for dy in range(min(math.floor(radius), height - 1), -1, -1):
         wanted = math.floor(math.sqrt(radius**2 - dy**2))
-        while half < wanted:
-            step = min(2 * half + 1, wanted - half)
-            spread = spread | moved_up(spread, step) | moved_down(spread, step)
-            half += step
+        spread, half = spread_both(spread, wanted, done=half), wanted
         result[dy:] |= spread[: height - dy]
         result[: height - dy] |= spread[dy:]
     return result
