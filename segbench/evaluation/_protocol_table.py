@@ -155,6 +155,11 @@ _DATASETS = (
         labels=label_codes.MAPILLARY,
     ),
     replace(
+        _pooled("mapillary-v2.0", "Mapillary Vistas 2.0, 123 of 124 classes", 123),
+        rule="Every label but unlabeled is scored. " + _POOLED_RULE,
+        source="labels of config_v2.0.json; pooled IoU as in mmsegmentation",
+    ),
+    replace(
         _pooled("coco-133", "COCO panoptic classes without instances, 133 classes", 133),
         source="COCO panoptic maps as label maps, void ignored; pooled IoU as in mmsegmentation",
     ),

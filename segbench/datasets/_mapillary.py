@@ -1,0 +1,93 @@
+"""What the two label sets of Mapillary Vistas share: files, licence and the check of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from segbench.classes.mapillary import KEYS
+from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
+from segbench.errors import DataError
+from segbench.formats import read_json
+from segbench.types import IGNORE_INDEX, Archive, IntArray
+
+FOLDERS = {"train": "training", "val": "validation"}
+"""Folder of each split in the archives; the truth of the test split is not public."""
+COUNTS = {"train": 18_000, "val": 2_000}
+LICENCE = "research use after registration: CC BY-NC-SA 4.0; see the homepage"
+CITATION = (
+    "Neuhold, Ollmann, Rota Bulò, Kontschieder, The Mapillary Vistas dataset for semantic "
+    "understanding of street scenes, ICCV 2017"
+)
+HOMEPAGE = "https://www.mapillary.com/dataset/vistas"
+MANUAL = "Register at the homepage and ask for the research edition; the link comes by mail."
+
+
+def archive(version: str) -> Archive:
+    """Return the archive of a release, which only the user can fetch."""
+    return Archive(f"mapillary-vistas-dataset_public_{version}.zip", manual=MANUAL)
+
+
+def split_sources(
+    raw: Path, version: str, kinds: Sequence[str], load: Callable[..., RawImage], layout: str
+) -> Mapping[str, list[SourceImage]]:
+    """Pair the photographs of both splits with their PNGs of every kind of truth.
+
+    Truth lies in ``<split>/<version>/<kind>`` or, in the first archives, ``<split>/<kind>``.
+
+    Raises:
+        DataError: There is no split, or the label names of the folder are not ``version``'s.
+    """
+    _check_names(raw, version)
+    splits: dict[str, list[SourceImage]] = {}
+    for split, folder in FOLDERS.items():
+        nested = raw / folder / version
+        top = nested if nested.is_dir() else raw / folder
+        images = files_by_stem(raw / folder / "images")
+        truths = [files_by_stem(top / kind, suffixes=(".png",)) for kind in kinds]
+        stems = sorted({*images, *(stem for found in truths for stem in found)})
+        splits[split] = []
+        for stem in stems:
+            files = [images.get(stem, raw / folder / "images" / f"{stem}.jpg")]
+            files += [
+                found.get(stem, top / kind / f"{stem}.png")
+                for kind, found in zip(kinds, truths, strict=True)
+            ]
+            splits[split].append(SourceImage(stem, partial(load, *files), tuple(files)))
+    if not any(splits.values()):
+        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
+        raise DataError(f"{raw} has no Mapillary Vistas split; it holds {found}. {layout}")
+    return splits
+
+
+def _check_names(raw: Path, version: str) -> None:
+    """Compare the label names of the folder's configuration file with the known ones."""
+    for name in (f"config_{version}.json", "config.json"):
+        if (raw / name).is_file():
+            content = read_json(raw / name)
+            labels = content.get("labels") if isinstance(content, dict) else None
+            names = [label.get("name") for label in labels or []]
+            if tuple(names[: len(KEYS[version])]) != KEYS[version]:
+                raise DataError(
+                    f"{raw / name}: its {len(names)} labels are not those of {version}",
+                    fix="take the folder of that release; version 2.0 holds both label sets",
+                )
+            return
+    raise DataError(f"{raw} has no config_{version}.json, which names the labels")
+
+
+def read_scene(image: Path, label_file: Path, num_labels: int) -> tuple[tuple[int, int], IntArray]:
+    """Read a photograph's size (height, width) and its truth as train ids.
+
+    Raises:
+        DataError: A file is broken, the sizes differ, or a label is above ``num_labels``, the
+            number of "unlabeled".
+    """
+    size, labels = read_pair(image, label_file)
+    if int(labels.max(initial=0)) > num_labels:
+        wrong = np.unique(labels[labels > num_labels])[:10].tolist()
+        raise DataError(f"{label_file.name} has the labels {wrong}; expected 0 to {num_labels}")
+    return size, np.where(labels == num_labels, IGNORE_INDEX, labels).astype(np.uint8)
