@@ -65,10 +65,9 @@ def count_v73(path: Path, name: str, field: str) -> int:
     Raises:
         DataError: The file is missing or broken, or lacks the field.
     """
-    import h5py
 
     def count() -> int:
-        with h5py.File(path, "r") as stream:
+        with _open_v73(path) as stream:
             return int(stream[name][field].size)
 
     return _guarded(path, count)
@@ -82,14 +81,21 @@ def read_v73(path: Path, name: str, field: str, *, index: int) -> NDArray[Any]:
     Raises:
         DataError: The file is missing or broken, or lacks the element.
     """
-    import h5py
 
     def element() -> NDArray[Any]:
-        with h5py.File(path, "r") as stream:
-            reference = stream[name][field][()].ravel()[index]
-            return np.asarray(stream[reference]).T
+        with _open_v73(path) as stream:
+            references = stream[name][field]
+            place = (index, 0) if references.shape[-1] == 1 else (0, index)
+            return np.asarray(stream[references[place]]).T
 
     return _guarded(path, element)
+
+
+def _open_v73(path: Path) -> Any:
+    """Open without a lock: many shared file systems of clusters refuse one."""
+    import h5py
+
+    return h5py.File(path, "r", locking=False)
 
 
 def as_labels(
