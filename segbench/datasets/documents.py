@@ -1,101 +1,207 @@
-"""The COCO documents of a split and the description of a prepared dataset."""
+"""The COCO documents of a split and the description of a prepared dataset.
+
+Documents are written image by image from the journal and never held whole: those of COCO
+would take gigabytes of memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from segbench.datasets.files import Json
-from segbench.formats import write_json, write_jsonl
+from segbench.formats import atomic_open
 from segbench.prepared import SCHEMA
-from segbench.provenance import json_digest
-from segbench.types import DatasetInfo
+from segbench.types import DatasetInfo, Task
+
+Entries = Callable[[], Iterator[Json]]
+"""Gives the entries of a split in order, each time it is called."""
 
 
-def write_documents(info: DatasetInfo, out: Path, *, split: str, entries: Sequence[Json]) -> None:
-    """Write the COCO documents and the list of one split."""
-    rows = [entry["row"] for entry in entries]
-    images = [
-        {
-            "id": row["image_id"],
-            "file_name": Path(row["image"]).name,
-            "width": row["width"],
-            "height": row["height"],
+@dataclass
+class SplitSummary:
+    """What ``dataset.json`` says of a split, collected while its documents are written."""
+
+    images: int = 0
+    pixels: list[int] = field(default_factory=list)
+    """Pixels of each train id, ignored ones last."""
+
+    def add(self, entry: Json) -> None:
+        self.images += 1
+        old = self.pixels or [0] * len(entry["pixels"])
+        self.pixels = [a + b for a, b in zip(old, entry["pixels"], strict=True)]
+
+    @property
+    def histogram(self) -> Json:
+        return {"pixels": self.pixels[:-1], "ignored": self.pixels[-1]}
+
+
+class ContentDigest:
+    """Digest over classes, pixels and truth of all images, fed one image at a time.
+
+    It equals ``json_digest([name, classes, {split: [[id, stem, content], ...]}])``; splits
+    come in alphabetical order.
+    """
+
+    def __init__(self, info: DatasetInfo) -> None:
+        classes = [[c.id, c.name, c.isthing] for c in info.categories]
+        head = json.dumps([info.name, classes])
+        self._digest = hashlib.sha256(head[:-1].encode() + b", {")
+        self._splits = 0
+
+    @contextmanager
+    def split(self, name: str) -> Iterator[Callable[[Json], None]]:
+        """Yield what takes the rows of a split."""
+        self._digest.update((", " if self._splits else "").encode())
+        self._digest.update(json.dumps(name).encode() + b": [")
+        self._splits += 1
+        count = 0
+
+        def add(row: Json) -> None:
+            nonlocal count
+            item = [row["image_id"], Path(row["image"]).stem, row["content"]]
+            self._digest.update((", " if count else "").encode() + json.dumps(item).encode())
+            count += 1
+
+        yield add
+        self._digest.update(b"]")
+
+    def hexdigest(self) -> str:
+        """Return 16 hex digits."""
+        closed = self._digest.copy()
+        closed.update(b"}]")
+        return closed.hexdigest()[:16]
+
+
+class _Document:
+    """A COCO document written piece by piece: info, images, annotations, categories."""
+
+    def __init__(self, stream: BinaryIO, description: str) -> None:
+        self._stream = stream
+        self._put('{"info": ' + json.dumps({"description": description}))
+
+    def begin(self, name: str) -> None:
+        """Begin a list."""
+        self._put(f', "{name}": [')
+        self._count = 0
+
+    def item(self, value: Json) -> None:
+        self._put((", " if self._count else "") + json.dumps(value, allow_nan=False))
+        self._count += 1
+
+    def end(self) -> None:
+        self._put("]")
+
+    def close(self, categories: list[Json]) -> None:
+        self._put(', "categories": ' + json.dumps(categories) + "}\n")
+
+    def _put(self, text: str) -> None:
+        self._stream.write(text.encode())
+
+
+def write_documents(
+    info: DatasetInfo, out: Path, *, split: str, entries: Entries, digest: ContentDigest
+) -> SplitSummary:
+    """Write the COCO documents and the list of one split; feed the digest; sum it up."""
+    summary = SplitSummary()
+    with ExitStack() as stack:
+        documents: dict[Task, _Document] = {
+            task: _Document(
+                stack.enter_context(atomic_open(out / "annotations" / f"{word}_{split}.json")),
+                f"{info.display_name}, {split}",
+            )
+            for task, word in (("instance", "instances"), ("panoptic", "panoptic"))
+            if task in info.tasks
         }
-        for row in rows
-    ]
-    categories = [asdict(category) for category in info.categories]
-    head = {"info": {"description": f"{info.display_name}, {split}"}, "images": images}
-    folder = out / "annotations"
-    if "instance" in info.tasks:
-        things = [c for c in categories if c["isthing"]]
-        document = {**head, "annotations": _numbered(entries), "categories": _coco(things)}
-        write_json(folder / f"instances_{split}.json", document, indent=None)
-    if "panoptic" in info.tasks:
-        annotations = [
-            {
-                "image_id": entry["row"]["image_id"],
-                "file_name": Path(entry["row"]["panoptic"]).name,
-                "segments_info": entry["segments"],
-            }
-            for entry in entries
-        ]
-        document = {**head, "annotations": annotations, "categories": _coco(categories)}
-        write_json(folder / f"panoptic_{split}.json", document, indent=None)
-    write_jsonl(out / f"{split}.jsonl", rows)
+        rows = stack.enter_context(atomic_open(out / f"{split}.jsonl"))
+        for document in documents.values():
+            document.begin("images")
+        with digest.split(split) as add_to_digest:
+            for entry in entries():
+                summary.add(entry)
+                add_to_digest(entry["row"])
+                rows.write(json.dumps(entry["row"], allow_nan=False).encode() + b"\n")
+                for document in documents.values():
+                    document.item(_image(entry["row"]))
+        for document in documents.values():
+            document.end()
+        if documents:
+            _write_annotations(documents, entries, info)
+    return summary
 
 
-def _numbered(entries: Sequence[Json]) -> list[Json]:
-    """Return all annotations with ids from 1: pycocotools takes id 0 for 'unmatched'."""
-    every = [annotation for entry in entries for annotation in entry["annotations"]]
-    return [{"id": number, **annotation} for number, annotation in enumerate(every, start=1)]
+def _image(row: Json) -> Json:
+    return {
+        "id": row["image_id"],
+        "file_name": Path(row["image"]).name,
+        "width": row["width"],
+        "height": row["height"],
+    }
 
 
-def _coco(categories: Sequence[Json]) -> list[Json]:
-    return [{**c, "isthing": int(c["isthing"]), "color": list(c["color"])} for c in categories]
+def _write_annotations(
+    documents: Mapping[Task, _Document], entries: Entries, info: DatasetInfo
+) -> None:
+    """Write the annotations; objects get ids from 1: pycocotools takes 0 for 'unmatched'."""
+    number = 0
+    for document in documents.values():
+        document.begin("annotations")
+    for entry in entries():
+        if "instance" in documents:
+            for annotation in entry["annotations"]:
+                number += 1
+                documents["instance"].item({"id": number, **annotation})
+        if "panoptic" in documents:
+            documents["panoptic"].item(
+                {
+                    "image_id": entry["row"]["image_id"],
+                    "file_name": Path(entry["row"]["panoptic"]).name,
+                    "segments_info": entry["segments"],
+                }
+            )
+    for task, document in documents.items():
+        document.end()
+        document.close(
+            [
+                {**asdict(c), "isthing": int(c.isthing), "color": list(c.color)}
+                for c in info.categories
+                if task == "panoptic" or c.isthing
+            ]
+        )
 
 
 def describe(
     info: DatasetInfo,
-    entries: Mapping[str, Sequence[Json]],
+    summaries: Mapping[str, SplitSummary],
     *,
     options: Mapping[str, Any],
     request: str,
+    digest: str,
 ) -> Json:
     """Return the content of ``dataset.json``; nothing in it depends on time, place or encoder.
 
     ``digest`` covers classes, pixels and truth; ``request`` what the folder was made from.
     """
-    categories = [asdict(category) for category in info.categories]
-    contents = {
-        split: [
-            [e["row"]["image_id"], Path(e["row"]["image"]).stem, e["row"]["content"]] for e in found
-        ]
-        for split, found in entries.items()
-    }
-    tables = [[c["id"], c["name"], c["isthing"]] for c in categories]
     return {
         "schema": SCHEMA,
         "name": info.name,
         "display_name": info.display_name,
         "description": info.description,
-        "categories": categories,
+        "categories": [asdict(category) for category in info.categories],
         "tasks": list(info.tasks),
-        "splits": {split: len(found) for split, found in entries.items()},
+        "splits": {split: summary.images for split, summary in summaries.items()},
         "official_splits": dict(info.splits),
         "protocols": dict(info.protocols),
         "licence": info.licence,
         "citation": info.citation,
         "homepage": info.homepage,
         "options": dict(options),
-        "digest": json_digest([info.name, tables, contents]),
+        "digest": digest,
         "request": request,
-        "class_histogram": {split: _histogram(found) for split, found in entries.items()},
+        "class_histogram": {split: summary.histogram for split, summary in summaries.items()},
     }
-
-
-def _histogram(entries: Sequence[Json]) -> Json:
-    sums = [sum(column) for column in zip(*(entry["pixels"] for entry in entries), strict=True)]
-    return {"pixels": sums[:-1], "ignored": sums[-1]}

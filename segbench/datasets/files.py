@@ -1,9 +1,9 @@
-"""The files of one prepared image, and the COCO documents of a split."""
+"""The files of one prepared image and what its documents say of it."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +12,29 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 
+from segbench.datasets.id_runs import shapes_of
 from segbench.datasets.source import IMAGE_SUFFIXES, RawImage
 from segbench.errors import DataError
-from segbench.formats import (
-    atomic_open,
-    atomic_path,
-    read_image,
-    write_label_map,
-    write_panoptic_ids,
-)
-from segbench.provenance import file_digest, json_digest
+from segbench.formats import atomic_open, id2rgb, read_image
+from segbench.png import encode_png
+from segbench.provenance import json_digest
 from segbench.types import IGNORE_INDEX, BoolArray, CategoryTable, Instances, IntArray, PanopticMap
 
 PNG_LEVEL = 1
-"""zlib level of images that are composed here: a stage of a demo must not wait for zlib."""
+"""zlib level of photographs that are composed here: a demo must not wait for zlib."""
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ImageWriter:
-    """Writes the images of one split under ``root`` and describes each as plain JSON."""
+    """Writes the images of one split under ``root`` and describes each as plain JSON.
+
+    A photograph is copied, never linked: what happens to the prepared form leaves the raw
+    data alone, and the other way round. Files are not synced one by one: the journal holds
+    their digests, and the whole is synced before it counts as complete.
+    """
 
     root: Path
     split: str
@@ -50,44 +50,68 @@ class ImageWriter:
         Raises:
             DataError: The truth contradicts itself, or the disk is full.
         """
-        files = {"image": self._image(stem, raw.image)}
+        photograph = _photograph(raw.image)
+        files = {"image": (f"images/{self.split}/{stem}{photograph.suffix}", photograph.data)}
         if raw.semantic is not None:
-            files["semantic"] = self.root / "semantic" / self.split / f"{stem}.png"
-            write_label_map(files["semantic"], raw.semantic)
+            files["semantic"] = (f"semantic/{self.split}/{stem}.png", encode_png(raw.semantic))
         if raw.panoptic is not None:
-            files["panoptic"] = self.root / "panoptic" / self.split / f"{stem}.png"
-            write_panoptic_ids(files["panoptic"], raw.panoptic.ids)
+            encoded = encode_png(id2rgb(raw.panoptic.ids))
+            files["panoptic"] = (f"panoptic/{self.split}/{stem}.png", encoded)
+        for name, data in files.values():
+            with atomic_open(self.root / name, durable=False) as stream:
+                stream.write(data)
         annotations = _objects(raw, image_id, table=self.table)
         segments = raw.panoptic and _segments(raw.panoptic, table=self.table)
-        row = self._row(image_id, files, raw)
-        row["content"] = _content(raw, [annotations, segments])
+        row = _row(image_id, files, raw)
+        row["content"] = _content(photograph.content, raw, [annotations, segments])
         pixels = _pixels(raw, len(self.table))
         return {"row": row, "annotations": annotations, "segments": segments, "pixels": pixels}
 
-    def _image(self, stem: str, image: IntArray | Path) -> Path:
-        folder = self.root / "images" / self.split
-        if isinstance(image, Path) and image.suffix.lower() in IMAGE_SUFFIXES:
-            target = folder / f"{stem}{image.suffix.lower()}"
-            with atomic_path(target) as temporary:
-                shutil.copyfile(image, temporary)
-            return target
-        pixels = read_image(image) if isinstance(image, Path) else image
-        target = folder / f"{stem}.png"
-        with atomic_open(target) as stream:
-            Image.fromarray(pixels).save(stream, format="PNG", compress_level=PNG_LEVEL)
-        return target
 
-    def _row(self, image_id: int, files: Mapping[str, Path], raw: RawImage) -> Json:
-        relative = {key: path.relative_to(self.root).as_posix() for key, path in files.items()}
-        return {
-            "image_id": image_id,
-            "image": relative["image"],
-            "width": raw.size[1],
-            "height": raw.size[0],
-            "semantic": relative.get("semantic"),
-            "panoptic": relative.get("panoptic"),
-            "sha256": {key: file_digest(path) for key, path in files.items()},
-        }
+@dataclass(frozen=True)
+class _Photograph:
+    """``data`` is the file to write, ``content`` what identifies it whatever the encoder."""
+
+    suffix: str
+    data: bytes
+    content: bytes
+
+
+def _photograph(image: IntArray | Path) -> _Photograph:
+    """Return a file as it is; pixels and files of other kinds become PNG."""
+    if isinstance(image, Path):
+        data = _read_bytes(image)
+        if image.suffix.lower() in IMAGE_SUFFIXES:
+            return _Photograph(image.suffix.lower(), data, data)
+        return _Photograph(".png", _encode(read_image(image)), data)
+    return _Photograph(".png", _encode(image), np.ascontiguousarray(image).tobytes())
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _encode(pixels: IntArray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=PNG_LEVEL)
+    return stream.getvalue()
+
+
+def _row(image_id: int, files: Mapping[str, tuple[str, bytes]], raw: RawImage) -> Json:
+    names = {key: name for key, (name, _) in files.items()}
+    return {
+        "image_id": image_id,
+        "image": names["image"],
+        "width": raw.size[1],
+        "height": raw.size[0],
+        "semantic": names.get("semantic"),
+        "panoptic": names.get("panoptic"),
+        "sha256": {key: hashlib.sha256(data).hexdigest() for key, (_, data) in files.items()},
+        "bytes": {key: len(data) for key, (_, data) in files.items()},
+    }
 
 
 def check_raw_image(raw: RawImage, table: CategoryTable) -> None:
@@ -115,13 +139,15 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _check_segments(panoptic: PanopticMap) -> None:
-    shown = set(np.unique(panoptic.ids).tolist()) - {0}
+    shown = set(shapes_of(panoptic.ids)) - {0}
     listed = {segment.id for segment in panoptic.segments}
     if shown != listed:
         raise DataError(
             f"panoptic segments shown {sorted(shown - listed)} are not listed, "
             f"listed {sorted(listed - shown)} are not shown"
         )
+    if len(listed) < len(panoptic.segments):
+        raise DataError("two panoptic segments have the same id")
 
 
 def encode_masks(masks: BoolArray) -> list[Json]:
@@ -164,25 +190,17 @@ def _annotations(instances: Instances, image_id: int, *, table: CategoryTable) -
 
 
 def _segments(panoptic: PanopticMap, *, table: CategoryTable) -> list[Json]:
-    ids, compact = np.unique(panoptic.ids, return_inverse=True)
-    compact = compact.reshape(panoptic.ids.shape)
-    areas = np.bincount(compact.ravel())
-    places = ndimage.find_objects(compact + 1)
-    index = {int(segment_id): position for position, segment_id in enumerate(ids)}
-    segments = []
-    for segment in panoptic.segments:
-        rows, columns = places[index[segment.id]]
-        box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-        segments.append(
-            {
-                "id": segment.id,
-                "category_id": table.categories[segment.label].id,
-                "area": int(areas[index[segment.id]]),
-                "bbox": box,
-                "iscrowd": int(segment.iscrowd),
-            }
-        )
-    return segments
+    shapes = shapes_of(panoptic.ids)
+    return [
+        {
+            "id": segment.id,
+            "category_id": table.categories[segment.label].id,
+            "area": shapes[segment.id].area,
+            "bbox": shapes[segment.id].box,
+            "iscrowd": int(segment.iscrowd),
+        }
+        for segment in panoptic.segments
+    ]
 
 
 def _pixels(raw: RawImage, num_classes: int) -> list[int]:
@@ -192,21 +210,18 @@ def _pixels(raw: RawImage, num_classes: int) -> list[int]:
         return [*counts[:num_classes].tolist(), int(counts[IGNORE_INDEX])]
     counts = np.zeros(num_classes, dtype=np.int64)
     if raw.panoptic is not None:
+        shapes = shapes_of(raw.panoptic.ids)
         for segment in raw.panoptic.segments:
-            counts[segment.label] += int((raw.panoptic.ids == segment.id).sum())
+            counts[segment.label] += shapes[segment.id].area
     elif raw.instances is not None:
         np.add.at(counts, raw.instances.labels, raw.instances.masks.sum(axis=(1, 2)))
     total = raw.size[0] * raw.size[1]
     return [*counts.tolist(), max(total - int(counts.sum()), 0)]
 
 
-def _content(raw: RawImage, documents: Sequence[Any]) -> str:
+def _content(image: bytes, raw: RawImage, documents: Sequence[Any]) -> str:
     """Return 16 hex digits over pixels and truth, whatever PNG encoder wrote them."""
-    digest = hashlib.sha256()
-    if isinstance(raw.image, Path):
-        digest.update(raw.image.read_bytes())
-    else:
-        digest.update(np.ascontiguousarray(raw.image).tobytes())
+    digest = hashlib.sha256(image)
     for array in (raw.semantic, raw.panoptic and raw.panoptic.ids.astype("<i4")):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     digest.update(json_digest([raw.size, *documents]).encode())

@@ -9,29 +9,39 @@ options, the content of the raw files and the code that reads them are the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from segbench.datasets.build import (
-    FOLDERS,
-    JOURNAL,
     SHOWN_FINDINGS,
+    Finding,
     Splits,
-    image_key,
-    open_journal,
+    image_jobs,
+    numbers_of,
+    refuse,
     write_images,
 )
-from segbench.datasets.documents import describe, write_documents
+from segbench.datasets.documents import ContentDigest, SplitSummary, describe, write_documents
+from segbench.datasets.journal import FOLDERS, JOURNAL, Journal, open_journal
+from segbench.datasets.pool import in_threads
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
 from segbench.errors import ConfigError, DataError, did_you_mean
-from segbench.formats import read_json, read_jsonl, write_json
+from segbench.formats import iter_jsonl, read_json, write_json
 from segbench.prepared import SCHEMA, PreparedDataset
 from segbench.progress import say
-from segbench.provenance import code_fingerprint, file_digest, json_digest
+from segbench.provenance import code_fingerprint, file_digest
 from segbench.types import DatasetInfo
+
+BadImages = Literal["fail", "skip"]
+"""What becomes of images that cannot be used."""
 
 
 def prepare_dataset(
@@ -40,6 +50,8 @@ def prepare_dataset(
     *,
     raw: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    bad_images: BadImages = "fail",
 ) -> PreparedDataset:
     """Write a dataset in the prepared form, or leave a complete and current folder alone.
 
@@ -48,6 +60,9 @@ def prepare_dataset(
         out: Folder of the prepared form.
         raw: Folder the user supplies, as ``DatasetInfo.layout`` says; None for generators.
         options: Options of the dataset; the others keep their defaults.
+        workers: Processes that read and write images; the files are the same whatever it is.
+        bad_images: ``skip`` leaves images out that cannot be used and lists them in
+            ``dataset.json``; ``fail`` refuses the dataset.
 
     Raises:
         ConfigError: An unknown dataset or option, or a value an option cannot have.
@@ -61,9 +76,10 @@ def prepare_dataset(
     splits = {split: items for split, items in module.sources(folder, settings).items() if items}
     _refuse_duplicates(name, splits)
     request = _request_digest(name, settings, splits=splits, raw=folder)
-    if not _is_current(out, request):
+    if not _is_current(out, request, bad_images):
         _refuse_foreign(out, name, raw=folder)
-        _build(info, out, splits=splits, options=settings, request=request)
+        build = _Build(info, out, splits, settings, request, workers, bad_images)
+        build.run()
     return PreparedDataset.open(out)
 
 
@@ -99,7 +115,7 @@ def verify_prepared(dataset: PreparedDataset) -> None:
     wrong = [
         row[key]
         for split in dataset.description["splits"]
-        for row in read_jsonl(dataset.root / f"{split}.jsonl")
+        for row in iter_jsonl(dataset.root / f"{split}.jsonl")
         for key, sha256 in row["sha256"].items()
         if not (dataset.root / row[key]).is_file() or file_digest(dataset.root / row[key]) != sha256
     ]
@@ -140,36 +156,41 @@ def _request_digest(
     name: str, options: Mapping[str, Any], *, splits: Splits, raw: Path | None
 ) -> str:
     """Return a digest of all that decides the result: code, options, content of raw files."""
-    inputs = {
-        split: [[item.stem, item.image_id, *_file_digests(item, raw)] for item in items]
-        for split, items in splits.items()
-    }
     code = code_fingerprint([dataset_source(name), Path(__file__)])
-    return json_digest([SCHEMA, name, dict(options), inputs, code])
+    digest = hashlib.sha256(json.dumps([SCHEMA, name, dict(options), code]).encode())
+    jobs = ((job.split, job.item, raw) for job in image_jobs(splits))
+    for text in in_threads(_input_of, jobs):
+        digest.update(text)
+    return digest.hexdigest()[:16]
 
 
-def _file_digests(item: SourceImage, raw: Path | None) -> list[list[str]]:
-    return [
+def _input_of(image: tuple[str, SourceImage, Path | None]) -> bytes:
+    """Return what identifies an image and the content of its files."""
+    split, item, raw = image
+    files = [
         [
             path.relative_to(raw).as_posix() if raw else path.name,
             file_digest(path) if path.is_file() else "missing",
         ]
         for path in item.files
     ]
+    return json.dumps([split, item.stem, item.image_id, files]).encode() + b"\n"
 
 
-def _is_current(out: Path, request: str) -> bool:
+def _is_current(out: Path, request: str, bad_images: BadImages) -> bool:
     """Tell whether a folder is complete, of this request, and has all its files."""
     if not (out / "dataset.json").is_file():
         return False
     description = read_json(out / "dataset.json")
     if description.get("schema") != SCHEMA or description.get("request") != request:
         return False
+    if description.get("skipped") and bad_images == "fail":
+        return False
     lists = [out / f"{split}.jsonl" for split in description["splits"]]
     return all(path.is_file() for path in lists) and all(
         (out / row[key]).is_file()
         for path in lists
-        for row in read_jsonl(path)
+        for row in iter_jsonl(path)
         for key in row["sha256"]
     )
 
@@ -191,19 +212,49 @@ def _refuse_foreign(out: Path, name: str, *, raw: Path | None) -> None:
             raise DataError(f"{out} already has {', '.join(taken)} from somewhere else", fix=fix)
 
 
-def _build(
-    info: DatasetInfo, out: Path, *, splits: Splits, options: Mapping[str, Any], request: str
-) -> None:
-    _announce_partial(info, splits)
-    with open_journal(out, request) as journal:
-        write_images(info, out, splits=splits, journal=journal)
-        entries = {
-            split: [journal.done[image_key(split, item)] for item in items]
-            for split, items in splits.items()
-        }
-    for split, found in entries.items():
-        write_documents(info, out, split=split, entries=found)
-    write_json(out / "dataset.json", describe(info, entries, options=options, request=request))
+@dataclass(frozen=True)
+class _Build:
+    """One run over a request, from the first image that is missing to ``dataset.json``."""
+
+    info: DatasetInfo
+    out: Path
+    splits: Splits
+    options: Mapping[str, Any]
+    request: str
+    workers: int
+    bad_images: BadImages
+
+    def run(self) -> None:
+        _announce_partial(self.info, self.splits)
+        total = sum(len(items) for items in self.splits.values())
+        with open_journal(self.out, self.request, total) as journal:
+            found = write_images(
+                self.info, self.out, splits=self.splits, journal=journal, workers=self.workers
+            )
+            if self.bad_images == "fail" or len(found) == total:
+                refuse(self.info.name, found, total)
+            self._complete(journal, found)
+
+    def _complete(self, journal: Journal, skipped: list[Finding]) -> None:
+        """Write the documents and, when every file is safe on the disk, ``dataset.json``."""
+        digest, numbers = ContentDigest(self.info), numbers_of(self.splits)
+        summaries: dict[str, SplitSummary] = {}
+        for split in sorted(
+            split for split in numbers if any(n in journal for n in numbers[split])
+        ):
+            summaries[split] = write_documents(
+                self.info, self.out, split=split, digest=digest,
+                entries=partial(journal.entries, numbers[split]),
+            )  # fmt: skip
+        description = describe(
+            self.info, {split: summaries[split] for split in numbers if split in summaries},
+            options=self.options, request=self.request, digest=digest.hexdigest(),
+        )  # fmt: skip
+        if skipped:
+            description["skipped"] = [asdict(finding) for finding in skipped]
+            say(f"warning: {self.info.name}: {len(skipped)} bad images are left out")
+        os.sync()
+        write_json(self.out / "dataset.json", description)
 
 
 def _announce_partial(info: DatasetInfo, splits: Splits) -> None:

@@ -1,0 +1,140 @@
+"""The journal of a dataset being prepared: which images are done, on disk and not in memory.
+
+The first line names the request; each further line is ``[number, entry]`` of one image, where
+the number counts the images of the request in order. A line counts when it is whole and the
+files it names have the digests it states, so that a kill at any instant costs one image.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from segbench.datasets.pool import in_threads
+from segbench.formats import write_text
+from segbench.provenance import file_digest
+
+JOURNAL = ".prepare.jsonl"
+FOLDERS = ("images", "semantic", "panoptic", "annotations")
+
+Json = dict[str, Any]
+
+
+class Journal:
+    """The images already written, eight bytes each in memory, and the file that adds the next.
+
+    Args:
+        stream: The journal, open for reading and appending.
+        total: Number of images of the request.
+    """
+
+    def __init__(self, stream: BinaryIO, total: int) -> None:
+        self._stream = stream
+        self._places = array("q", [-1]) * total
+
+    def __len__(self) -> int:
+        """Return how many images are done."""
+        return sum(place >= 0 for place in self._places)
+
+    def __contains__(self, number: int) -> bool:
+        return self._places[number] >= 0
+
+    def add(self, number: int, entry: Json) -> None:
+        """Record an image whose files are written."""
+        self._places[number] = self._stream.seek(0, 2)
+        self._stream.write(json.dumps([number, entry]).encode() + b"\n")
+        self._stream.flush()
+
+    def recall(self, number: int, place: int) -> None:
+        """Take an image of an earlier attempt for done."""
+        self._places[number] = place
+
+    def entries(self, numbers: Iterable[int]) -> Iterator[Json]:
+        """Yield the entries of those images that are done, read one at a time."""
+        for number in numbers:
+            if number in self:
+                self._stream.seek(self._places[number])
+                yield json.loads(self._stream.readline())[1]
+
+
+@contextmanager
+def open_journal(out: Path, request: str, total: int) -> Iterator[Journal]:
+    """Continue the journal of this request, or clear the folder and begin a new one."""
+    path = out / JOURNAL
+    (out / "dataset.json").unlink(missing_ok=True)
+    if _request_of(path) != request:
+        _clear(out)
+        write_text(path, json.dumps(request) + "\n")
+    _sweep(out)
+    with path.open("r+b") as stream:
+        journal = Journal(stream, total)
+        end = len(stream.readline())
+        for line, whole in in_threads(lambda line: (line, _intact(out, line)), _lines(stream)):
+            end = line.end
+            if whole:
+                journal.recall(line.number, line.place)
+        stream.truncate(end)
+        yield journal
+
+
+def _request_of(path: Path) -> str | None:
+    """Return the first line of a journal; None without one that is whole."""
+    try:
+        with path.open("rb") as stream:
+            first = stream.readline()
+        return str(json.loads(first)) if first.endswith(b"\n") else None
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One image in the journal: where its line begins and ends, its number, its entry."""
+
+    place: int
+    end: int
+    number: int
+    entry: Json
+
+
+def _lines(stream: BinaryIO) -> Iterator[_Line]:
+    """Yield the lines up to the first that is not whole."""
+    place = stream.tell()
+    while (text := stream.readline()).endswith(b"\n"):
+        try:
+            number, entry = json.loads(text)
+        except ValueError:
+            return
+        yield _Line(place, place + len(text), number, entry)
+        place += len(text)
+
+
+def _intact(out: Path, line: _Line) -> bool:
+    """Say whether all files of an entry are there with the digests it states."""
+    row = line.entry["row"]
+    return all(
+        (out / row[key]).is_file() and file_digest(out / row[key]) == sha256
+        for key, sha256 in row["sha256"].items()
+    )
+
+
+def _clear(out: Path) -> None:
+    (out / JOURNAL).unlink(missing_ok=True)
+    for folder in FOLDERS:
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for path in out.glob("*.jsonl"):
+        path.unlink()
+
+
+def _sweep(out: Path) -> None:
+    """Remove the temporary files of writers that were killed."""
+    for folder in (out, *(out / name for name in FOLDERS)):
+        pattern = ".*.tmp" if folder == out else "**/.*.tmp"
+        for path in folder.glob(pattern):
+            path.unlink()
