@@ -42,7 +42,7 @@ def split_sources(
         DataError: There is no photograph and no label map.
     """
     top = raw / TOP if (raw / TOP).is_dir() else raw
-    splits = {}
+    splits: dict[str, list[SourceImage]] = {}
     for split, folder in FOLDERS.items():
         images = files_by_stem(top / "images" / folder)
         truths = [files_by_stem(top / t / folder, suffixes=(".png",)) for t in truth_folders]
