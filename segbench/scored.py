@@ -18,6 +18,7 @@ _PARTS: dict[str, Task] = {
     "panoptic": "panoptic",
     "segm": "instance",
     "bbox": "instance",
+    "segm_overlaps": "instance",
 }
 
 

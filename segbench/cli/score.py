@@ -25,7 +25,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--task", type=click.Choice(tuple(GENERIC)), required=True)
 @click.option("--gt", type=PATH, required=True, help="Folder of label maps, or COCO JSON.")
 @click.option("--pred", type=PATH, required=True, help="Folder of label maps, or JSON.")
-@click.option("--gt-folder", type=PATH, help="Panoptic PNGs; default: --gt without .json.")
+@click.option(
+    "--gt-folder", type=PATH,
+    help="Panoptic PNGs; default: --gt without .json. Cityscapes instances in COCO form: label "
+    "maps of the truth (train ids), whose 255 is void.",
+)  # fmt: skip
 @click.option("--pred-folder", type=PATH, help="Panoptic PNGs; default: --pred without .json.")
 @click.option(
     "--num-classes",
@@ -54,14 +58,15 @@ def score(
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
-    extra: dict[str, float | None] = {}
     if task == "semantic":
-        parts, extra = _semantic(gt, pred, chosen, num_classes, warnings)
+        parts = _semantic(gt, pred, chosen, num_classes, warnings)
+    elif chosen.overlaps == "cityscapes":
+        parts = _cityscapes(gt, pred, gt_folder, warnings)
     elif task == "instance":
-        parts = _instance(gt, pred)
+        parts = _instance(gt, pred, warnings)
     else:
         parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings)
-    scores = {**_named(score_parts(parts, chosen), chosen), **extra}
+    scores = _named(score_parts(parts, chosen), chosen)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     result = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
@@ -69,6 +74,7 @@ def score(
     if out is not None:
         save_counts(out / "counts.npz", parts)
         write_json(out / "scores.json", result)
+        _write_official(parts, out)
     if as_json:
         output.json_out({**result, "rule": chosen.rule})
         return
@@ -78,9 +84,9 @@ def score(
 
 
 def _named(scores: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """Put the protocol's class names into the rows of a semantic task."""
+    """Put the protocol's class names into the rows of a semantic or instance task."""
     names = (*protocol.class_names, *(("void",) if protocol.void_class else ()))
-    if protocol.task == "semantic" and len(names) == len(scores["per_class"]):
+    if protocol.task != "panoptic" and len(names) == len(scores["per_class"]):
         rows = zip(names, scores["per_class"], strict=True)
         scores = {**scores, "per_class": [{"name": name, **row} for name, row in rows]}
     return scores
@@ -92,14 +98,14 @@ def _shown(value: float | int) -> str:
 
 def _semantic(
     gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str]
-) -> tuple[dict[str, Counts], dict[str, float | None]]:
-    """Return the counts and what only the files themselves can give (Cityscapes' iIoU)."""
+) -> dict[str, Counts]:
     from segbench.evaluation.label_folders import count_folder
 
     classes = class_count(protocol, num_classes)
     found = count_folder(gt, pred, protocol=protocol, num_classes=classes)
     warnings.extend(found.warnings)
-    return {"semantic": found.counts}, found.extra_scores
+    labels = {"semantic_labels": found.labels} if found.labels else {}
+    return {"semantic": found.counts, **labels}
 
 
 def class_count(protocol: Protocol, num_classes: int | None) -> int:
@@ -117,10 +123,39 @@ def class_count(protocol: Protocol, num_classes: int | None) -> int:
     return chosen
 
 
-def _instance(gt: Path, pred: Path) -> dict[str, Counts]:
+def _instance(gt: Path, pred: Path, warnings: list[str]) -> dict[str, Counts]:
     from segbench.evaluation.instance import match
 
-    return {"segm": match(gt, pred, iou_type="segm"), "bbox": match(gt, pred, iou_type="bbox")}
+    masks = match(gt, pred, iou_type="segm", warnings=warnings)
+    return {"segm": masks, "bbox": match(gt, pred, iou_type="bbox")}
+
+
+def _cityscapes(
+    gt: Path, pred: Path, gt_folder: Path | None, warnings: list[str]
+) -> dict[str, Counts]:
+    """Count folders of the official form, or COCO files with label ids as category ids."""
+    from segbench.evaluation import cityscapes_coco, cityscapes_folders
+
+    if gt.suffix != ".json":
+        found = cityscapes_folders.count_folder(gt, pred)
+    else:
+        found = cityscapes_coco.count_files(gt, pred, semantic=gt_folder)
+    warnings.extend(found.warnings)
+    return {"segm_overlaps": found.counts}
+
+
+def _write_official(parts: dict[str, Counts], out: Path) -> None:
+    """Write the results file of cityscapesScripts where there are counts of its own."""
+    from segbench.evaluation import cityscapes_ap, cityscapes_json
+    from segbench.evaluation.cityscapes_instances import LabelCounts
+
+    for counts in parts.values():
+        if isinstance(counts, LabelCounts):
+            results = cityscapes_json.pixel_results(counts)
+            cityscapes_json.write_results(out / cityscapes_json.PIXEL_FILE, results)
+        elif isinstance(counts, cityscapes_ap.OverlapCounts):
+            results = cityscapes_ap.results(counts)
+            cityscapes_json.write_results(out / cityscapes_json.INSTANCE_FILE, results)
 
 
 def _panoptic(

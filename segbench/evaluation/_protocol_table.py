@@ -119,6 +119,7 @@ _DATASETS = (
         "positives.",
         source="cityscapesScripts, evalPixelLevelSemanticLabeling; label ids at full size",
         num_classes=19,
+        instance_weighted=True,
         categories=cityscapes.CATEGORIES,
         class_names=cityscapes.CLASS_NAMES,
         labels=cityscapes.LABELS,
@@ -249,6 +250,20 @@ _INSTANCE = (
         "COCO AP, 12 numbers",
         _INSTANCE_RULE,
         "pycocotools COCOeval, default parameters",
+    ),
+    Protocol(
+        id="cityscapes-instances",
+        task="instance",
+        title="Cityscapes instance AP, 8 classes",
+        rule="Average precision of masks over 10 overlaps 0.50 to 0.95, which must be exceeded, "
+        "mean over the 8 classes with truth; any number of detections. The best detection over a "
+        "true object is a hit, further ones are false. Detections over groups or over objects "
+        "below 100 pixels are ignored, and so are those of which a larger share than the overlap "
+        "lies on void, groups or such objects. The curve has one point a score and is integrated "
+        "in steps, without interpolation. No AP by distance: the official defaults leave it out.",
+        source="cityscapesScripts, evalInstanceLevelSemanticLabeling, default parameters",
+        overlaps="cityscapes",
+        class_names=cityscapes.THING_NAMES,
     ),
 )
 _PANOPTIC = (

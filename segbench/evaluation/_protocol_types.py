@@ -12,6 +12,7 @@ VoidTruth = Literal["ignored", "false_positive"]
 VoidPrediction = Literal["miss", "ignored", "refused"]
 AbsentClass = Literal["excluded", "zero", "one", "truth_only", "undefined"]
 Averaging = Literal["pooled", "per_image"]
+Overlaps = Literal["coco", "cityscapes"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Protocol:
     version: int = 1
     averaging: Averaging = "pooled"
     """Ratios of sums over all images, or the mean of the ratios of each image and class."""
+    instance_weighted: bool = False
+    """Cityscapes: also gives iIoU, where the truth says what its instances are."""
     void_class: bool = False
     """Void is one more class, the last, and counts like the others."""
     official_score: bool = False
@@ -51,6 +54,8 @@ class Protocol:
     """Groups of train ids by name that are scored as if they were one class each."""
     category_ids: tuple[int, ...] = ()
     """Panoptic: category ids the truth must have; empty takes any."""
+    overlaps: Overlaps = "coco"
+    """Instance: whose rule of matching and of the precision-recall curve."""
     class_names: tuple[str, ...] = ()
     labels: LabelCode = TRAIN_IDS
     """What the numbers in label-map PNGs mean."""

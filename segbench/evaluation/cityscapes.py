@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+from segbench.classes.cityscapes import CLASSES
 from segbench.evaluation.label_codes import LabelCode
-from segbench.types import Category
 
 MAX_LABEL_ID = 33
-_EVALUATED: tuple[tuple[int, str, str, bool, tuple[int, int, int]], ...] = (
-    (7, "road", "flat", False, (128, 64, 128)),
-    (8, "sidewalk", "flat", False, (244, 35, 232)),
-    (11, "building", "construction", False, (70, 70, 70)),
-    (12, "wall", "construction", False, (102, 102, 156)),
-    (13, "fence", "construction", False, (190, 153, 153)),
-    (17, "pole", "object", False, (153, 153, 153)),
-    (19, "traffic light", "object", False, (250, 170, 30)),
-    (20, "traffic sign", "object", False, (220, 220, 0)),
-    (21, "vegetation", "nature", False, (107, 142, 35)),
-    (22, "terrain", "nature", False, (152, 251, 152)),
-    (23, "sky", "sky", False, (70, 130, 180)),
-    (24, "person", "human", True, (220, 20, 60)),
-    (25, "rider", "human", True, (255, 0, 0)),
-    (26, "car", "vehicle", True, (0, 0, 142)),
-    (27, "truck", "vehicle", True, (0, 0, 70)),
-    (28, "bus", "vehicle", True, (0, 60, 100)),
-    (31, "train", "vehicle", True, (0, 80, 100)),
-    (32, "motorcycle", "vehicle", True, (0, 0, 230)),
-    (33, "bicycle", "vehicle", True, (119, 11, 32)),
+_EVALUATED = tuple((c.id, c.name, c.supercategory, c.isthing) for c in CLASSES)
+"""Label id, name, category and "has instances" of each train id."""
+_IGNORED: tuple[tuple[int, str, str], ...] = (
+    (0, "unlabeled", "void"),
+    (1, "ego vehicle", "void"),
+    (2, "rectification border", "void"),
+    (3, "out of roi", "void"),
+    (4, "static", "void"),
+    (5, "dynamic", "void"),
+    (6, "ground", "void"),
+    (9, "parking", "flat"),
+    (10, "rail track", "flat"),
+    (14, "guard rail", "construction"),
+    (15, "bridge", "construction"),
+    (16, "tunnel", "construction"),
+    (18, "polegroup", "object"),
+    (29, "caravan", "vehicle"),
+    (30, "trailer", "vehicle"),
 )
-"""Label id, name, category, "has instances" and colour of each train id."""
+"""Label id, name and category of the labels that are not evaluated."""
 
 LABEL_IDS = tuple(row[0] for row in _EVALUATED)
 CLASS_NAMES = tuple(row[1] for row in _EVALUATED)
 THINGS = tuple(train_id for train_id, row in enumerate(_EVALUATED) if row[3])
+THING_IDS = tuple(row[0] for row in _EVALUATED if row[3])
+"""Label ids of the evaluated classes that have instances."""
+THING_NAMES = tuple(row[1] for row in _EVALUATED if row[3])
 CATEGORIES = tuple(
     (name, tuple(i for i, row in enumerate(_EVALUATED) if row[2] == name))
     for name in dict.fromkeys(row[2] for row in _EVALUATED)
 )
-CLASSES = tuple(
-    Category(label_id, name, isthing, color, supercategory)
-    for label_id, name, supercategory, isthing, color in _EVALUATED
-)
-"""The classes in train-id order; category ids are label ids."""
-_NOT_EVALUATED = tuple(i for i in range(MAX_LABEL_ID + 1) if i not in LABEL_IDS)
+IGNORED_IDS = tuple(row[0] for row in _IGNORED)
+_ALL_LABELS = sorted((*((row[0], row[1], row[2]) for row in _EVALUATED), *_IGNORED))
+LABEL_NAMES = tuple(name for _, name, _ in _ALL_LABELS)
+"""Name of each label id, evaluated or not."""
+LABEL_CATEGORIES = tuple(category for _, _, category in _ALL_LABELS)
+"""Category of each label id; only labels of the category ``void`` have no evaluated relative."""
 
 LABELS = LabelCode(
     "cityscapes-label-ids",
     "label ids 0 to 33 (not train ids), of which 19 are evaluated; the others are void",
     ids=LABEL_IDS,
-    void_truth=_NOT_EVALUATED,
-    void_prediction=_NOT_EVALUATED,
+    void_truth=IGNORED_IDS,
+    void_prediction=IGNORED_IDS,
 )

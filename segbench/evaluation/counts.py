@@ -1,7 +1,8 @@
 """``counts.npz``: the counts of every image of a task, enough for every score of a subset.
 
-A semantic or panoptic file holds one part, called after the task; an instance file holds
-``segm`` and ``bbox``. The same counts always give the same bytes.
+A semantic or panoptic file holds one part, called after the task, and that of Cityscapes
+``semantic_labels`` besides; an instance file holds ``segm`` and ``bbox``, or
+under Cityscapes' rule ``segm_overlaps``. The same counts always give the same bytes.
 """
 
 from __future__ import annotations
@@ -14,17 +15,31 @@ from typing import Any
 import numpy as np
 
 from segbench.errors import DataError
-from segbench.evaluation import instance, panoptic, semantic
+from segbench.evaluation import (
+    cityscapes_ap,
+    cityscapes_instances,
+    instance,
+    panoptic,
+    semantic,
+)
 from segbench.formats import atomic_open
 
 SCHEMA = 1
 ImageId = int | str
-Counts = semantic.SemanticCounts | panoptic.PanopticCounts | instance.InstanceCounts
+Counts = (
+    semantic.SemanticCounts
+    | panoptic.PanopticCounts
+    | instance.InstanceCounts
+    | cityscapes_instances.LabelCounts
+    | cityscapes_ap.OverlapCounts
+)
 _CLASSES: Mapping[str, type[Counts]] = {
     "semantic": semantic.SemanticCounts,
+    "semantic_labels": cityscapes_instances.LabelCounts,
     "panoptic": panoptic.PanopticCounts,
     "segm": instance.InstanceCounts,
     "bbox": instance.InstanceCounts,
+    "segm_overlaps": cityscapes_ap.OverlapCounts,
 }
 
 
@@ -91,9 +106,14 @@ def image_scores(parts: Mapping[str, Counts]) -> dict[ImageId, float | None]:
     Semantic: mIoU over the classes the image shows. Panoptic: its PQ. Instance: F1 of its
     masks at IoU 0.5 over detections scored 0.5 or more. None where nothing can be scored.
     """
-    counts = next(parts[part] for part in ("semantic", "panoptic", "segm") if part in parts)
+    order = ("semantic", "panoptic", "segm", "segm_overlaps")
+    counts = next(parts[part] for part in order if part in parts)
     if isinstance(counts, semantic.SemanticCounts):
         return {image: row["miou"] for image, row in semantic.image_scores(counts).items()}
     if isinstance(counts, panoptic.PanopticCounts):
         return panoptic.image_scores(counts)
-    return instance.image_scores(counts)
+    if isinstance(counts, cityscapes_ap.OverlapCounts):
+        return cityscapes_ap.image_scores(counts)
+    if isinstance(counts, instance.InstanceCounts):
+        return instance.image_scores(counts)
+    raise DataError(f"{type(counts).__name__} have no score of an image")

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from segbench.errors import ConfigError, DataError
-from segbench.evaluation import instance, panoptic, semantic
+from segbench.evaluation import (
+    cityscapes_ap,
+    cityscapes_coco,
+    cityscapes_instances,
+    instance,
+    panoptic,
+    semantic,
+)
+from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.counts import Counts, save_counts
 from segbench.evaluation.panoptic_files import evaluate_panoptic
 from segbench.evaluation.protocol import Protocol, get_protocol
@@ -67,7 +75,9 @@ def evaluate(
             fix=f"its tasks are {', '.join(dataset.tasks)}",
         )
     records = dataset.images(split)
-    parts = count_split(dataset, split, Path(predictions), task=task, records=records)
+    parts = count_split(
+        dataset, split, Path(predictions), task=task, records=records, protocol=protocol
+    )
     _check_images(parts, records)
     result = score_parts(parts, protocol)
     save_counts(counts_path, parts)
@@ -82,18 +92,28 @@ def count_split(
     *,
     task: Task,
     records: Sequence[ImageRecord],
+    protocol: Protocol,
 ) -> dict[str, Counts]:
     """Return the counts of a split by part, as ``counts.npz`` stores them."""
     if task == "semantic":
-        return {"semantic": _count_semantic(records, predictions, len(dataset.table))}
+        parts: dict[str, Counts] = {
+            "semantic": _count_semantic(records, predictions, len(dataset.table))
+        }
+        if protocol.instance_weighted:
+            found = cityscapes_coco.count_labels_of(dataset, split, predictions, records)
+            parts["semantic_labels"] = found
+        return parts
     if task == "panoptic":
-        found = evaluate_panoptic(
+        segments = evaluate_panoptic(
             dataset.panoptic_file(split),
             predictions / "panoptic.json",
             truth_folder=dataset.panoptic_folder(split),
             prediction_folder=predictions / "panoptic",
         )
-        return {"panoptic": found}
+        return {"panoptic": segments}
+    if protocol.overlaps == "cityscapes":
+        overlaps = cityscapes_coco.count_instances_of(dataset, split, predictions, records)
+        return {"segm_overlaps": overlaps}
     truth, results = dataset.instances_file(split), predictions / "instances.json"
     return {
         "segm": instance.match(truth, results, iou_type="segm"),
@@ -144,6 +164,8 @@ def score_parts(parts: Mapping[str, Counts], protocol: Protocol) -> dict[str, An
     result: dict[str, Any] = {}
     per_class: list[dict[str, Any]] = []
     for counts in parts.values():
+        if isinstance(counts, LabelCounts) and not protocol.instance_weighted:
+            continue
         found = _score(counts, protocol)
         rows = found.pop("per_class")
         per_class = [{**old, **new} for old, new in zip(per_class or rows, rows, strict=True)]
@@ -156,6 +178,10 @@ def _score(counts: Counts, protocol: Protocol) -> dict[str, Any]:
         return semantic.scores(counts, protocol)
     if isinstance(counts, panoptic.PanopticCounts):
         return panoptic.scores(counts, protocol)
+    if isinstance(counts, LabelCounts):
+        return cityscapes_instances.scores(counts)
+    if isinstance(counts, cityscapes_ap.OverlapCounts):
+        return cityscapes_ap.scores(counts, protocol)
     return instance.scores(counts, protocol)
 
 

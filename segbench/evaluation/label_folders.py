@@ -17,7 +17,9 @@ import numpy as np
 from segbench.errors import DataError
 from segbench.evaluation._protocol_types import Protocol
 from segbench.evaluation.cityscapes import LABELS as CITYSCAPES
-from segbench.evaluation.cityscapes_instances import InstanceHits
+from segbench.evaluation.cityscapes import MAX_LABEL_ID
+from segbench.evaluation.cityscapes_instances import LabelCounts, count_instances, count_labels
+from segbench.evaluation.cityscapes_instances import merge as merge_labels
 from segbench.evaluation.label_codes import TRAIN_IDS, UNKNOWN, LabelCode
 from segbench.evaluation.semantic import SemanticCounts, count_ids, from_table, merge
 from segbench.formats import read_label_map
@@ -36,8 +38,8 @@ class CountedFolder:
 
     counts: SemanticCounts
     warnings: list[str]
-    extra_scores: dict[str, float | None] = field(default_factory=dict)
-    """Cityscapes: iIoU, where every truth has its instanceIds PNG beside it."""
+    labels: LabelCounts | None = None
+    """Cityscapes: pixels by label id, of instances too where every truth has its instanceIds."""
 
 
 def count_folder(
@@ -62,25 +64,47 @@ def count_folder(
     counter.raise_faults(prediction)
     known = [part for part in parts if part is not None]
     warnings = suspicions(counter.pooled, code, num_classes)
-    return CountedFolder(merge(known), warnings, _instance_scores(pairs, counter))
+    return CountedFolder(merge(known), warnings, _label_counts(pairs, counter.tables))
 
 
-def _instance_scores(pairs: Pairs, counter: _Counter) -> dict[str, float | None]:
-    """Return Cityscapes' iIoU; nothing under other numberings or without instance ids."""
-    files = [_instance_file(truth) for truth, _ in pairs]
-    if counter.code is not CITYSCAPES or not all(file.is_file() for file in files):
-        return {}
-    hits = InstanceHits()
-    for file, (_, prediction) in zip(files, pairs, strict=True):
-        numbers, labels = read_label_map(file), read_label_map(prediction)
-        if numbers.shape != labels.shape:
-            raise DataError(f"{file}: expected the size {_size(labels)}, found {_size(numbers)}")
-        hits.add(numbers, labels)
-    return hits.scores(counter.pooled)
+def _label_counts(pairs: Pairs, tables: Sequence[IntArray]) -> LabelCounts | None:
+    """Return the pixels by label id; ``tables`` is empty under other numberings."""
+    if not tables:
+        return None
+    named = all(_instance_file(truth).is_file() for truth, _ in pairs)
+    return merge_labels(
+        [
+            count_labels(table, _instances(*pair) if named else None, image_id=pair[0].stem)
+            for pair, table in zip(pairs, tables, strict=True)
+        ]
+    )
+
+
+def _instances(truth: Path, prediction: Path) -> IntArray:
+    file = _instance_file(truth)
+    try:
+        return count_instances(read_label_map(file), read_label_map(prediction))
+    except DataError as error:
+        raise DataError(f"{file}: {error.what}", fix=error.fix) from error
 
 
 def _instance_file(truth: Path) -> Path:
     return truth.with_name(truth.name.replace("labelIds", "instanceIds"))
+
+
+def pair_frames(truth: Path, prediction: Path, *, truths: str, predictions: str) -> Pairs:
+    """Pair Cityscapes files of two patterns, in sub-folders too, by city, sequence and frame."""
+    _expect_folders(truth, prediction)
+    found = sorted(truth.glob(f"**/{truths}"))
+    if not found:
+        raise DataError(f"{truth} holds no {truths} files")
+    return _pair(found, _by_key(prediction, f"**/{predictions}", _frame), prediction, _frame)
+
+
+def _expect_folders(*folders: Path) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder of label maps")
 
 
 def pair_files(truth: Path, prediction: Path, *, by_frame: bool = False) -> Pairs:
@@ -91,15 +115,17 @@ def pair_files(truth: Path, prediction: Path, *, by_frame: bool = False) -> Pair
         prediction: Folder of the predictions.
         by_frame: Cityscapes: look into sub-folders and pair by city, sequence and frame.
     """
-    for folder in (truth, prediction):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder of label maps")
-    pattern, key = ("**/*.png", _frame) if by_frame else ("*.png", lambda path: path.name)
-    truths = sorted(truth.glob("**/*labelIds.png" if by_frame else pattern))
+    if by_frame:
+        return pair_frames(truth, prediction, truths="*_labelIds.png", predictions="*.png")
+    _expect_folders(truth, prediction)
+    truths = sorted(truth.glob("*.png"))
     if not truths:
-        wanted = "*_labelIds.png files" if by_frame else "PNG files"
-        raise DataError(f"{truth} holds no {wanted}")
-    return _pair(truths, _by_key(prediction, pattern, key), prediction, key)
+        raise DataError(f"{truth} holds no PNG files")
+    return _pair(truths, _by_key(prediction, "*.png", _name), prediction, _name)
+
+
+def _name(path: Path) -> str:
+    return path.name
 
 
 def _frame(path: Path) -> str:
@@ -145,6 +171,8 @@ class _Counter:
     num_classes: int
     pooled: IntArray = field(default_factory=lambda: np.zeros((256, 256), dtype=np.int64))
     faults: dict[str, list[str]] = field(default_factory=dict)
+    tables: list[IntArray] = field(default_factory=list)
+    """Cityscapes: [34, 34] pixels of pairs of label ids, an image each."""
 
     def add(self, truth_path: Path, prediction_path: Path) -> SemanticCounts | None:
         """Return the counts of one pair; None when it has a fault."""
@@ -164,6 +192,8 @@ class _Counter:
         if not all(right):
             return None
         self.pooled += table
+        if self.code is CITYSCAPES:
+            self.tables.append(table[: MAX_LABEL_ID + 1, : MAX_LABEL_ID + 1].copy())
         return from_table(
             table,
             truth=self.code.truth_table(self.num_classes),

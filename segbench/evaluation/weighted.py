@@ -12,13 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segbench.classes.cityscapes import CLASSES
 from segbench.errors import ConfigError, did_you_mean
-from segbench.evaluation import _weighted_ap, _weighted_panoptic, _weighted_semantic, semantic
+from segbench.evaluation import (
+    _weighted_ap,
+    _weighted_cityscapes,
+    _weighted_panoptic,
+    _weighted_semantic,
+    semantic,
+)
+from segbench.evaluation.cityscapes_ap import OverlapCounts
+from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.counts import Counts, ImageId
 from segbench.evaluation.instance import InstanceCounts
 from segbench.evaluation.protocol import Protocol
 from segbench.types import FloatArray, IntArray, Task
 
+_PARTS = ("semantic", "panoptic", "segm", "bbox", "segm_overlaps")
 HEADLINE: Mapping[Task, str] = {"semantic": "miou", "instance": "ap", "panoptic": "pq"}
 """The score that stands for a task."""
 
@@ -49,8 +59,8 @@ def statistic(parts: Mapping[str, Counts], protocol: Protocol, metric: str) -> S
     Args:
         parts: What ``load_counts`` returns.
         protocol: How the counts become scores.
-        metric: A key of the scores (``miou``, ``pq_things``, ``box_ap50``), or of a class and
-            its position, as in ``iou.3``, ``pq.0``, ``ap50.2``.
+        metric: A key of the scores (``miou``, ``iiou``, ``pq_things``, ``box_ap50``), or of a
+            class and its position, as in ``iou.3``, ``pq.0``, ``ap50.2``.
 
     Raises:
         ConfigError: The protocol is for other counts, or there is no such metric.
@@ -68,7 +78,9 @@ def _part(parts: Mapping[str, Counts], metric: str) -> tuple[Counts, str]:
     """Return the counts a metric is of, and its key there."""
     if metric.startswith("box_") and "bbox" in parts:
         return parts["bbox"], metric.removeprefix("box_")
-    return next(parts[p] for p in ("semantic", "panoptic", "segm", "bbox") if p in parts), metric
+    if metric.partition(".")[0] in ("iiou", "category_iiou") and "semantic_labels" in parts:
+        return parts["semantic_labels"], metric
+    return next(parts[p] for p in _PARTS if p in parts), metric
 
 
 def _sort_key(image_id: ImageId) -> tuple[bool, int, str]:
@@ -86,6 +98,14 @@ def _evaluator(
         known, num_classes = _weighted_semantic.METRICS, counts.num_classes + protocol.void_class
         key, index = _parse(metric, known, num_classes)
         return _weighted_semantic.evaluator(counts, place, protocol, key=key, index=index)
+    if isinstance(counts, LabelCounts):
+        _check_task(protocol, "semantic")
+        key, index = _parse(metric, _weighted_cityscapes.LABEL_METRICS, len(CLASSES))
+        return _weighted_cityscapes.label_evaluator(counts, place, key=key, index=index)
+    if isinstance(counts, OverlapCounts):
+        _check_task(protocol, "instance")
+        key, index = _parse(metric, _weighted_cityscapes.OVERLAP_METRICS, len(counts.category_ids))
+        return _weighted_cityscapes.overlap_evaluator(counts, place, key=key, index=index)
     _check_task(protocol, "instance" if isinstance(counts, InstanceCounts) else "panoptic")
     if isinstance(counts, InstanceCounts):
         key, index = _parse(metric, _weighted_ap.METRICS, len(counts.category_ids))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segbench.errors import DataError
-from segbench.evaluation import semantic
+from segbench.evaluation import cityscapes_instances, semantic
 from segbench.evaluation.label_folders import count_folder
 from segbench.evaluation.protocol import get_protocol
 
@@ -146,12 +146,14 @@ def cityscapes(tmp_path, prediction, instances=True):
 def test_cityscapes_files_are_paired_by_frame_and_give_iiou(tmp_path):
     found = cityscapes(tmp_path, lambda truth: truth)
     assert semantic.scores(found.counts, get_protocol("cityscapes-fine"))["miou"] == 1.0
-    assert found.extra_scores["iiou"] == found.extra_scores["category_iiou"] == 1.0
-    assert found.extra_scores["iiou_rider"] is None
+    weighted = cityscapes_instances.scores(found.labels)
+    assert weighted["iiou"] == weighted["category_iiou"] == 1.0
+    assert weighted["iiou_rider"] is None
 
 
 def test_cityscapes_without_instance_ids_has_no_iiou(tmp_path):
-    assert cityscapes(tmp_path, lambda truth: truth, instances=False).extra_scores == {}
+    found = cityscapes(tmp_path, lambda truth: truth, instances=False)
+    assert set(cityscapes_instances.scores(found.labels)) == {"per_class"}
 
 
 def test_train_ids_where_label_ids_are_due(tmp_path):
