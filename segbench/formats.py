@@ -21,6 +21,7 @@ from PIL import Image
 
 from segbench.errors import DataError
 from segbench.png import GREY, RGB, START, encode_png, png_fault
+from segbench.png_reader import decode
 from segbench.types import IntArray
 
 _MAX_DEFLATE = 1040
@@ -165,7 +166,7 @@ def read_image(path: Path) -> IntArray:
     Raises:
         DataError: The file is missing, truncated or not an image.
     """
-    fast = _decode_plain(path, RGB)
+    fast = _decode_plain(path, _bytes(path) or b"", RGB)
     if fast is not None:
         return fast
     return _read(path, lambda image: np.asarray(image.convert("RGB")))
@@ -190,8 +191,11 @@ def read_label_map(path: Path) -> IntArray:
         array = np.asarray(image)
         return array.astype(np.uint16) if array.dtype.itemsize > 2 else array
 
-    fast = _decode_plain(path, GREY)
-    return _read(path, ids) if fast is None else fast
+    data = _bytes(path) or b""
+    numbers = decode(data, rgb=False)
+    if numbers is None:
+        numbers = _decode_plain(path, data, GREY)
+    return _read(path, ids) if numbers is None else numbers
 
 
 def read_panoptic_ids(path: Path) -> IntArray:
@@ -210,8 +214,12 @@ def read_panoptic_ids(path: Path) -> IntArray:
             )
         return rgb2id(np.asarray(image))
 
-    fast = _decode_plain(path, RGB)
-    return _read(path, ids) if fast is None else rgb2id(fast)
+    data = _bytes(path) or b""
+    decoded = decode(data, rgb=True)
+    if decoded is not None:
+        return decoded
+    colours = _decode_plain(path, data, RGB)
+    return _read(path, ids) if colours is None else rgb2id(colours)
 
 
 def _refuse_lossy(path: Path, image: Image.Image) -> None:
@@ -223,20 +231,25 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
         )
 
 
-def _decode_plain(path: Path, colour_type: int) -> IntArray | None:
+def _bytes(path: Path) -> bytes | None:
+    """Return the content of a file; None where it cannot be read, which ``_read`` words."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
+
+
+def _decode_plain(path: Path, data: bytes, colour_type: int) -> IntArray | None:
     """Decode an 8-bit PNG of one colour type by libpng; None for every other file.
 
-    libpng checks every checksum, which Pillow does not do for all pixels, and is faster.
+    libpng checks every checksum up to the last pixel, which Pillow does not, and is faster.
 
     Raises:
         DataError: The file is such a PNG but broken.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError:
-        return None
     if data[:8] != START or data[24:29] != bytes([8, colour_type, 0, 0, 0]):
         return None
+    _refuse_broken(path, data)
     from imagecodecs import PngError, png_decode  # here, because only pixels need it
 
     expected = (int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
@@ -254,7 +267,9 @@ def _decode_plain(path: Path, colour_type: int) -> IntArray | None:
 
 
 def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
-    _refuse_broken(path)
+    data = _bytes(path)
+    if data is not None:
+        _refuse_broken(path, data)
     try:
         with Image.open(path) as image:
             return convert(image)
@@ -264,12 +279,8 @@ def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
-def _refuse_broken(path: Path) -> None:
-    """Refuse an empty file and a PNG with a wrong checksum, which Pillow may not notice."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError:
-        return
+def _refuse_broken(path: Path, data: bytes) -> None:
+    """Refuse an empty file and a PNG with a wrong checksum, which a decoder may not notice."""
     fault = png_fault(data) if data.startswith(START) else None
     if not data or fault:
         raise DataError(f"{path} cannot be read as an image: {fault or 'it is empty (0 bytes)'}")

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import numpy as np
-
 from segbench.errors import DataError
-from segbench.evaluation._runs import run_starts, sum_by_value
+from segbench.evaluation._runs import ID_BITS, count_id_pairs
 from segbench.types import VOID, IntArray
 
 ImageId = int | str
 Segments = Sequence[Mapping[str, Any]]
 """``segments_info`` of COCO panoptic JSON."""
-OFFSET = 256**3
+OFFSET = 1 << ID_BITS
 """Segment ids are below this; a pair's key is truth id * OFFSET + predicted id."""
 Pairs = dict[tuple[int, int], int]
 """Pixels of each (truth id, predicted id) that occurs, in ascending order."""
@@ -32,9 +30,7 @@ class Segment:
 
 def count_pairs(truth: IntArray, prediction: IntArray) -> Pairs:
     """Return the pixels of each (truth id, predicted id), ascending."""
-    starts, lengths = run_starts(truth, prediction)
-    truths, predictions = (ids.reshape(-1)[starts].astype(np.uint64) for ids in (truth, prediction))
-    keys, pixels = sum_by_value(truths * np.uint64(OFFSET) + predictions, lengths)
+    keys, pixels = count_id_pairs(truth, prediction)
     return {divmod(key, OFFSET): n for key, n in zip(keys.tolist(), pixels.tolist(), strict=True)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segbench.errors import ConfigError, DataError
-from segbench.evaluation._runs import run_lengths
+from segbench.evaluation._runs import count_byte_pairs
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic_scores import scores
 from segbench.types import IGNORE_INDEX, IntArray
@@ -23,8 +23,6 @@ from segbench.types import IGNORE_INDEX, IntArray
 __all__ = ["SemanticCounts", "count", "count_ids", "from_table", "image_scores", "merge", "scores"]
 
 ImageId = int | str
-_IDS = 256
-"""Ids a uint8 label map can hold; the first counting table is this wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +144,7 @@ def count_ids(truth: IntArray, prediction: IntArray, *, image_id: ImageId = 0) -
             f"found {_size(prediction)}",
             fix="write predictions at the original size of each image",
         )
-    return _count_pairs(_as_uint8(truth), _as_uint8(prediction))
+    return count_byte_pairs(_as_uint8(truth), _as_uint8(prediction))
 
 
 def from_table(
@@ -187,14 +185,6 @@ def _as_uint8(ids: IntArray) -> IntArray:
     if ids.dtype == np.uint8:
         return ids
     return np.where((ids < 0) | (ids > IGNORE_INDEX), IGNORE_INDEX, ids).astype(np.uint8)
-
-
-def _count_pairs(truth: IntArray, prediction: IntArray) -> IntArray:
-    key = truth.astype(np.uint16) << 8 | prediction
-    values, lengths = run_lengths(key)
-    # Weights are float64: exact, because no image has 2^53 pixels.
-    sums = np.bincount(values, weights=lengths, minlength=_IDS * _IDS)
-    return sums.astype(np.int64).reshape(_IDS, _IDS)
 
 
 def _refuse_unknown_truth(unknown: IntArray, num_classes: int, image_id: ImageId) -> None:

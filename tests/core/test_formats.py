@@ -104,7 +104,7 @@ def pillow(path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16", "tRNS", "gamma"])
-def test_both_png_decoders_agree(tmp_path, mode):
+def test_both_png_decoders_agree(tmp_path, loops, mode):
     rng = np.random.default_rng(3)
     path = tmp_path / "m.png"
     for height, width in rng.integers(1, 70, (20, 2)).tolist():
@@ -136,7 +136,7 @@ def gamma_chunk():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_no_flipped_bit_or_missing_end_passes(tmp_path, mode):
+def test_no_flipped_bit_or_missing_end_passes(tmp_path, loops, mode):
     rng = np.random.default_rng(4)
     path = tmp_path / "m.png"
     blocks = rng.integers(0, 256, (6, 6, 3), np.uint8).repeat(9, 0).repeat(9, 1)
