@@ -122,7 +122,7 @@ class Lease:
             raise LeaseLost(
                 f"{self.folder} was taken over by {read_owner(self.folder, newest)} while this "
                 f"process ({self._owner}) seemed dead; nothing was written since",
-                fix="nothing: the other process carries the training on",
+                fix="nothing: the other process carries the work on",
             )
 
     def finish(self) -> None:

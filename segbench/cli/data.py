@@ -17,27 +17,61 @@ RAW = click.option(
 @click.command()
 @click.argument("name")
 @RAW
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Record to write.")
-def download(name: str, raw: Path | None, out: Path) -> None:
-    """Make sure the original files of dataset NAME are there and record what was found."""
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Record to write (results/raw/NAME.json)."
+)
+@click.option("--archive", "names", multiple=True, help="Only this archive; repeatable.")
+@click.option(
+    "--url-base",
+    envvar="SEGBENCH_MIRROR",
+    metavar="URL",
+    help="Mirror: <URL>/NAME/<archive> in place of the publisher's addresses.",
+)
+@click.option(
+    "--digests",
+    envvar="SEGBENCH_MIRROR_DIGESTS",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Your sha256sum list; what it names need not be what the publisher states.",
+)
+@click.option("--keep-archives/--no-keep-archives", default=True, help="Keep packed archives.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of prepare.")
+def download(
+    name: str,
+    raw: Path | None,
+    out: Path | None,
+    names: tuple[str, ...],
+    url_base: str | None,
+    digests: Path | None,
+    keep_archives: bool,
+    options: tuple[str, ...],
+) -> None:
+    """Bring the original files of dataset NAME here, verified and unpacked.
+
+    Archives go to results/raw/NAME, or to the folder of --raw. The command can be stopped and
+    repeated: it goes on where it was. A folder that holds the dataset already is left as it is.
+    """
     from segbench.datasets import dataset_info
-    from segbench.errors import DataError
+    from segbench.datasets.download import Mirror
+    from segbench.datasets.fetch.digests import read_digests
+    from segbench.datasets.raw_folder import RAW_ROOT, absent_archives, provide_raw
     from segbench.formats import write_json
     from segbench.progress import say
 
     info = dataset_info(name)
-    if raw is None and info.layout:
-        raise DataError(
-            f"dataset '{name}' is not embedded: its files must be supplied as a folder\n"
-            f"{info.layout}",
-            fix=f"set datasets: {{{name}: {{raw: FOLDER}}}} in the configuration, or pass --raw",
-        )
-    if raw is not None and not raw.is_dir():
-        raise DataError(f"dataset '{name}': {raw} is not a folder", fix="correct the path in raw:")
-    files = sorted(p for p in raw.rglob("*") if p.is_file()) if raw else []
-    listing = [[p.relative_to(raw).as_posix(), p.stat().st_size] for p in files if raw]
-    write_json(out, {"dataset": name, "files": len(listing), "listing": listing}, indent=None)
-    say(f"{name}: {len(listing)} files in {raw}" if raw else f"{name}: embedded, no download")
+    mirror = Mirror(url_base or "", read_digests(digests) if digests else {})
+    record = provide_raw(
+        info, raw, names=names, mirror=mirror, keep=keep_archives, options=parse_options(options)
+    )
+    if record["raw"] is None:
+        say(f"{name}: embedded, no download")
+    else:
+        say(f"{name}: {record['files']} files in {record['raw']}")
+        absent = absent_archives(info, Path(record["raw"]))
+        if absent:
+            say(f"{name}: not complete without {', '.join(absent)}; no record is written")
+            return
+    write_json(out or RAW_ROOT / f"{name}.json", record, indent=None)
 
 
 @click.command()
@@ -51,9 +85,11 @@ def prepare(
 ) -> None:
     """Turn dataset NAME into the one on-disk form (default: results/data/NAME)."""
     from segbench.datasets import prepare_dataset
+    from segbench.datasets.raw_folder import downloaded_raw
     from segbench.progress import say
 
     target = out or Path("results/data") / name
+    raw = raw or downloaded_raw(name)
     dataset = prepare_dataset(name, target, raw=raw, options=parse_options(options))
     if as_json:
         output.json_out(dataset.description)

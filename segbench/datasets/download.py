@@ -124,18 +124,19 @@ class _Job:
         """Fetch, verify and unpack, unless that is done; one process at a time."""
         done = self.manifest()
         if done is None:
-            with Lease(self.places.lease):
-                done = self.manifest() or self._work(policy, limits)
+            with Lease(self.places.lease) as lease:
+                done = self.manifest() or self._work(lease, policy, limits)
         if not keep:
             self.places.packed.unlink(missing_ok=True)
         return done
 
-    def _work(self, policy: Policy, limits: Limits) -> dict[str, Any]:
+    def _work(self, lease: Lease, policy: Policy, limits: Limits) -> dict[str, Any]:
         packed, facts = self._found() or self._fetched(policy)
         install(
             self.places,
             packed,
             limits=limits,
+            check=lease.check,
             dataset=self.dataset,
             num_bytes=packed.stat().st_size,
             verified=self.expected.digest,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from segbench import provenance
-from segbench.datasets.registry import dataset_source
+from segbench.datasets.registry import dataset_info, dataset_source
 from segbench.errors import SegbenchError
 from segbench.plan import Cell, Plan, load_plan
 from segbench.report_files import report_sources
@@ -65,9 +65,11 @@ def one_of(names) -> str:
 
 
 def raw_folder(wildcards) -> str:
-    """Return the --raw option of a dataset, or nothing for embedded ones."""
+    """Return the --raw option of a dataset: the configured folder, or one that is filled."""
     raw = PLAN.dataset_config(wildcards.dataset).raw
-    return f"--raw {raw}" if raw else ""
+    if raw is None and dataset_info(wildcards.dataset).archives:
+        raw = R / "raw" / wildcards.dataset
+    return f"--raw {shlex.quote(str(raw))}" if raw else ""
 
 
 def dataset_options(wildcards) -> list[str]:

@@ -1,3 +1,5 @@
+# Archives land in raw/{dataset}/, which is no declared output: a failed or killed job keeps what
+# has arrived, and the next one goes on.
 rule download:
     output:
         R / "raw/{dataset}.json",
@@ -8,8 +10,10 @@ rule download:
         "../../envs/score.yaml"
     params:
         raw=raw_folder,
+        options=dataset_options,
     shell:
-        "python -m segbench download {wildcards.dataset} {params.raw} --out {output:q} > {log:q} 2>&1"
+        "python -m segbench download {wildcards.dataset} {params.raw} {params.options:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 # dataset.json is written last of all: a killed prepare never passes as a whole dataset.

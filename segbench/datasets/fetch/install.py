@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,17 @@ NOTES = ("readme", "license", "licence")
 """Names of files that several archives of one dataset carry, each in its own words."""
 
 
-def install(places: Places, packed: Path, *, limits: Limits, **facts: Any) -> None:
-    """Unpack an archive, or move a file that is no archive, to where the dataset reads it.
+def install(
+    places: Places, packed: Path, *, limits: Limits, check: Callable[[], None], **facts: Any
+) -> None:
+    """Unpack an archive, or link a file that is no archive, to where the dataset reads it.
+
+    Args:
+        places: Where its files lie.
+        packed: The verified archive.
+        limits: What is taken for a bomb.
+        check: Raises when another process has taken this work over.
+        **facts: What the manifest says of the origin.
 
     Raises:
         DataError: The archive is broken or refused, a file of another origin is in the way,
@@ -37,6 +46,7 @@ def install(places: Places, packed: Path, *, limits: Limits, **facts: Any) -> No
     try:
         files = _unpacked(places, packed, limits)
         _refuse_clashes(places, files)
+        check()
     except BaseException:
         shutil.rmtree(places.work, ignore_errors=True)
         raise
