@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.types import BoolArray, IntArray
+from segbench.types import BoolArray
 
 Bits = NDArray[np.uint64]
 WORD = 64
@@ -48,18 +48,6 @@ def moved_up(bits: Bits, by: int) -> Bits:
     return out
 
 
-def moved_down(bits: Bits, by: int) -> Bits:
-    """Move every pixel of a line to a place lower by ``by``; those below 0 are lost."""
-    whole, part = divmod(by, WORD)
-    out = np.zeros_like(bits)
-    kept = bits[:, whole:]
-    if whole < bits.shape[1]:
-        np.right_shift(kept, np.uint64(part), out=out[:, : kept.shape[1]])
-        if part:
-            out[:, : kept.shape[1] - 1] |= kept[:, 1:] << np.uint64(WORD - part)
-    return out
-
-
 def spread_up(bits: Bits, length: int) -> Bits:
     """Return lines with each set pixel repeated at the ``length`` - 1 places above it."""
     reached = 1
@@ -67,18 +55,6 @@ def spread_up(bits: Bits, length: int) -> Bits:
         step = min(reached, length - reached)
         bits = bits | moved_up(bits, step)
         reached += step
-    return bits
-
-
-def spread_both(bits: Bits, distance: int, *, done: int = 0) -> Bits:
-    """Return lines with each set pixel repeated at up to ``distance`` places to both sides.
-
-    ``done``: the distance to which that has happened already.
-    """
-    while done < distance:
-        step = min(2 * done + 1, distance - done)
-        bits = bits | moved_up(bits, step) | moved_down(bits, step)
-        done += step
     return bits
 
 
@@ -90,9 +66,3 @@ def any_of_lines(bits: NDArray[Any], number: int) -> NDArray[Any]:
         bits = bits[: len(bits) - step] | bits[step:]
         reached += step
     return bits
-
-
-def ones(bits: Bits) -> IntArray:
-    """Return the number of set pixels of each line, int64 [L]."""
-    counted: IntArray = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
-    return counted

@@ -12,12 +12,9 @@ lies on void of the other map may be matched though a protocol may not count it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from segbench.evaluation.boundary_bits import WORD, Bits, pack, spread_both
 from segbench.types import BoolArray, IntArray
 
 TOLERANCE_RATIO = 0.0075
@@ -43,18 +40,6 @@ def contour_map(labels: IntArray) -> BoolArray:
     return contour
 
 
-@dataclass(frozen=True, eq=False)
-class _Points:
-    """Contour pixels of one class: rows, columns int64 [n]; ``labelled`` bool [n] by the other."""
-
-    rows: IntArray
-    columns: IntArray
-    labelled: BoolArray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 def count_contours(truth: IntArray, prediction: IntArray, void: int) -> IntArray:
     """Count contour pixels of two label maps and those matched.
 
@@ -64,68 +49,34 @@ def count_contours(truth: IntArray, prediction: IntArray, void: int) -> IntArray
         void: Number of void; its contour is counted like that of a class.
 
     Returns:
-        Int64 [classes with a contour, 9], columns as in ``COLUMNS``.
+        Int64 [labels with a contour, 9], columns as in ``COLUMNS``.
     """
+    from segbench.evaluation import boundary_contour_kernels
+
     reach = contour_tolerance(*truth.shape)
-    true = dict(_by_label(truth, prediction != void))
-    predicted = dict(_by_label(prediction, truth != void))
-    nothing = _Points(*np.zeros((2, 0), dtype=np.int64), np.zeros(0, dtype=bool))
-    rows = []
-    for label in sorted(true.keys() | predicted.keys()):
-        ours, theirs = true.get(label, nothing), predicted.get(label, nothing)
-        rows.append([label, *_counted(ours, theirs, reach), *_counted(theirs, ours, reach)])
-    return np.array(rows, dtype=np.int64).reshape(-1, COLUMNS)
-
-
-def _by_label(labels: IntArray, labelled: BoolArray) -> Iterator[tuple[int, _Points]]:
-    """Yield each label that has a contour, with its contour pixels."""
-    places = np.flatnonzero(contour_map(labels))
-    of_place = labels.reshape(-1)[places]
-    order = np.argsort(of_place, kind="stable")
-    places, of_place = places[order], of_place[order]
-    bounds = np.flatnonzero(np.diff(of_place, prepend=-1, append=-1))
-    rows, columns = np.divmod(places, labels.shape[1])
-    counted = labelled.reshape(-1)[places]
-    for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        cut = slice(begin, end)
-        yield int(of_place[begin]), _Points(rows[cut], columns[cut], counted[cut])
-
-
-def _counted(points: _Points, others: _Points, reach: float) -> list[int]:
-    """Return pixels and matched ones where the other map has a class, and where it has none."""
-    matched = _within(points, others, reach)
-    groups = (points.labelled, ~points.labelled)
-    return [int(np.count_nonzero(part)) for g in groups for part in (g, g & matched)]
-
-
-def _within(points: _Points, others: _Points, reach: float) -> BoolArray:
-    """Return which points have another one at a distance of at most ``reach``."""
-    if not len(points) or not len(others):
-        return np.zeros(len(points), dtype=bool)
     margin = math.floor(reach)
-    top, left = int(others.rows.min()) - margin, int(others.columns.min()) - margin
-    height = int(others.rows.max()) - top + margin + 1
-    width = int(others.columns.max()) - left + margin + 1
-    canvas = np.zeros((height, width), dtype=bool)
-    canvas[others.rows - top, others.columns - left] = True
-    reached = dilate_disk(pack(canvas), reach)
-    rows, columns = points.rows - top, points.columns - left
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    found = np.zeros(len(points), dtype=bool)
-    rows, columns = rows[inside], columns[inside]
-    word = reached[rows, columns // WORD] >> (columns % WORD).astype(np.uint64)
-    found[inside] = (word & np.uint64(1)).astype(bool)
-    return found
+    maps = [_with_margin(labels, margin) for labels in (truth, prediction)]
+    steps = _steps(reach, maps[0].shape[1])
+    table = np.zeros((void + 1, 2, 2, 2), dtype=np.int64)
+    voids = [np.pad(labels == void, margin).reshape(-1) for labels in (truth, prediction)]
+    flat = [labels.reshape(-1) for labels in maps]
+    boundary_contour_kernels.match_contours(*flat, voids[1], steps, table[:, 0])
+    boundary_contour_kernels.match_contours(*flat[::-1], voids[0], steps, table[:, 1])
+    labels = np.flatnonzero(table.any(axis=(1, 2, 3)))
+    return np.concatenate([labels[:, None], table[labels].reshape(-1, COLUMNS - 1)], axis=1)
 
 
-def dilate_disk(bits: Bits, radius: float) -> Bits:
-    """Return the pixels within a Euclidean distance of the set ones; the margin is the caller's."""
-    height = len(bits)
-    result = np.zeros_like(bits)
-    spread, half = bits, 0
-    for dy in range(min(math.floor(radius), height - 1), -1, -1):
-        wanted = math.floor(math.sqrt(radius**2 - dy**2))
-        spread, half = spread_both(spread, wanted, done=half), wanted
-        result[dy:] |= spread[: height - dy]
-        result[: height - dy] |= spread[dy:]
-    return result
+def _with_margin(labels: IntArray, margin: int) -> IntArray:
+    """Return int16 labels of contour pixels, -1 elsewhere and for ``margin`` pixels around."""
+    contours = np.where(contour_map(labels), labels, np.int16(-1)).astype(np.int16, copy=False)
+    return np.pad(contours, margin, constant_values=-1)
+
+
+def _steps(reach: float, width: int) -> IntArray:
+    """Return the flat steps to all pixels within a distance, nearest first."""
+    rows, columns = np.indices((2 * math.floor(reach) + 1,) * 2) - math.floor(reach)
+    squares = rows**2 + columns**2
+    order = np.argsort(squares.reshape(-1), kind="stable")
+    order = order[squares.reshape(-1)[order] <= reach**2]
+    steps: IntArray = (rows * width + columns).reshape(-1)[order]
+    return steps

@@ -13,75 +13,49 @@ three more numbers, and ``boundary_matches`` turns them into the counts of Bound
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from segbench.evaluation._matching import Pairs, Segment
-from segbench.evaluation._runs import run_starts, sum_by_value
+from segbench.evaluation._matching import Pairs, Segment, areas_of, count_pairs
 from segbench.evaluation.boundary import boundary_map
 from segbench.types import VOID, IntArray
 
-_ID_BITS = 24
+_INNER = 1 << 24
+"""Stands for inner pixels of the truth; no segment has this id."""
 
 
-@dataclass(frozen=True)
-class BoundaryPairs:
-    """Boundary pixels of an image: of each true and predicted id, and shared by two ids.
+def count_boundary_pairs(truth: IntArray, prediction: IntArray) -> Pairs:
+    """Return the pixels of each pair of ids of two id maps [H, W] with inner pixels renamed.
 
-    ``shared`` also holds, under true id 0, the predicted boundaries on void truth.
+    Inner pixels of true segments are called ``_INNER``, those of predicted ones void; void truth
+    stays void.
     """
-
-    truths: dict[int, int]
-    predictions: dict[int, int]
-    shared: Pairs
-
-    def overlap(self, truth_id: int, predicted_id: int) -> tuple[int, int]:
-        """Return intersection and union of the boundaries of two segments, in pixels."""
-        shared = self.shared.get((truth_id, predicted_id), 0)
-        either = self.truths[truth_id] + self.predictions[predicted_id] - shared
-        return shared, either - self.shared.get((VOID, predicted_id), 0)
-
-
-def count_boundary_pairs(truth: IntArray, prediction: IntArray) -> BoundaryPairs:
-    """Count the boundary pixels of two id maps [H, W] of one size, ids below 2^24."""
-    near_truth, near_prediction = boundary_map(truth), boundary_map(prediction)
-    starts, lengths = run_starts(truth, prediction, near_truth, near_prediction)
-    true_ids, predicted_ids = (
-        ids.reshape(-1)[starts].astype(np.uint64) for ids in (truth, prediction)
-    )
-    at_truth, at_prediction = near_truth.reshape(-1)[starts], near_prediction.reshape(-1)[starts]
-    both = at_prediction & (at_truth | (true_ids == VOID))
-    keys = true_ids[both] << np.uint64(_ID_BITS) | predicted_ids[both]
-    shared = _as_dict(*sum_by_value(keys, lengths[both]))
-    return BoundaryPairs(
-        _as_dict(*sum_by_value(true_ids[at_truth], lengths[at_truth])),
-        _as_dict(*sum_by_value(predicted_ids[at_prediction], lengths[at_prediction])),
-        {(key >> _ID_BITS, key & (1 << _ID_BITS) - 1): pixels for key, pixels in shared.items()},
-    )
-
-
-def _as_dict(values: IntArray, pixels: IntArray) -> dict[int, int]:
-    return dict(zip(values.tolist(), pixels.tolist(), strict=True))
+    truth, prediction = (ids.astype(np.int32, copy=False) for ids in (truth, prediction))
+    kept = boundary_map(truth) | (truth == VOID)
+    true_boundaries = np.where(kept, truth, np.int32(_INNER))
+    return count_pairs(true_boundaries, np.where(boundary_map(prediction), prediction, VOID))
 
 
 def add_boundaries(
     matches: Sequence[tuple[int, ...]],
-    boundaries: BoundaryPairs,
+    boundaries: Pairs,
     truths: Mapping[int, Segment],
     predictions: Mapping[int, Segment],
     pairs: Pairs,
 ) -> list[tuple[int, ...]]:
     """Append three numbers to each match of an image.
 
-    They are intersection and union of the two boundaries, and 1 where the prediction would be
-    no false positive if the match fell away: more than half of it lies on void or on crowds of
-    its category.
+    ``boundaries`` are those of ``count_boundary_pairs``. The numbers are intersection and union
+    of the two boundaries, and 1 where the prediction would be no false positive if the match fell
+    away: more than half of it lies on void or on crowds of its category.
     """
-    return [
-        (*row, *boundaries.overlap(row[2], row[3]), _is_excused(row[3], truths, predictions, pairs))
-        for row in matches
-    ]
+    areas = areas_of(boundaries, 0), areas_of(boundaries, 1)
+    found = []
+    for row in matches:
+        shared = boundaries.get((row[2], row[3]), 0)
+        either = areas[0][row[2]] + areas[1][row[3]] - shared - boundaries.get((VOID, row[3]), 0)
+        found.append((*row, shared, either, _is_excused(row[3], truths, predictions, pairs)))
+    return found
 
 
 def _is_excused(
