@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from segbench.datasets.files import ImageWriter, Json, check_raw_image
 from segbench.datasets.journal import Journal
-from segbench.datasets.pool import SMALLEST, in_processes
 from segbench.datasets.registry import dataset_module
 from segbench.datasets.source import SourceImage
 from segbench.errors import DataError
+from segbench.pool import SMALLEST, in_processes
 from segbench.progress import say, track
 from segbench.types import CategoryTable, DatasetInfo
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from segbench.datasets.pool import in_threads
 from segbench.formats import write_text
+from segbench.pool import in_threads
 from segbench.provenance import file_digest
 
 JOURNAL = ".prepare.jsonl"
