@@ -8,21 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
-from segbench.datasets.source import (
-    RawImage,
-    SourceImage,
-    files_by_stem,
-    instances_from_masks,
-)
+from segbench.datasets.id_runs import relabel, thing_annotations
+from segbench.datasets.source import RawImage, SourceImage, files_by_stem
 from segbench.errors import DataError
 from segbench.formats import read_image, read_json, read_panoptic_ids
-from segbench.types import CategoryTable, Instances, IntArray, PanopticMap, Segment
+from segbench.types import IGNORE_INDEX, CategoryTable, IntArray, PanopticMap, Segment
 
 Json = dict[str, Any]
-_ALL_IDS = 1 << 24
 
 
 def panoptic_sources(
@@ -127,9 +119,12 @@ def _load(
         image=image_file,
         size=size,
         semantic=semantic_of(panoptic),
-        instances=things_of(panoptic) if objects is None else None,
         panoptic=panoptic,
-        annotations=None if objects is None else [published(o, size, table) for o in objects],
+        annotations=(
+            thing_annotations(panoptic, table)
+            if objects is None
+            else [published(o, size, table) for o in objects]
+        ),
     )
 
 
@@ -147,23 +142,8 @@ def _segment(entry: Json, table: CategoryTable, png: Path) -> Segment:
 
 def semantic_of(panoptic: PanopticMap) -> IntArray:
     """Return train ids of a panoptic map, crowds included; 255 where it is void."""
-    labels = np.zeros(_ALL_IDS, dtype=np.uint8)  # train id + 1, so that 0 - 1 becomes 255
-    for segment in panoptic.segments:
-        labels[segment.id] = segment.label + 1
-    labels[0] = 0
-    return labels[panoptic.ids] - np.uint8(1)
-
-
-def things_of(panoptic: PanopticMap) -> Instances:
-    """Return the things of a panoptic map as instances."""
-    things = [segment for segment in panoptic.segments if segment.isthing]
-    shown = [segment for segment in things if (panoptic.ids == segment.id).any()]
-    numbers = np.array([segment.id for segment in shown], dtype=np.int64)
-    found = instances_from_masks(
-        panoptic.ids == numbers[:, None, None], [segment.label for segment in shown]
-    )
-    crowd = np.array([segment.iscrowd for segment in shown], dtype=bool)
-    return Instances(found.masks, found.labels, found.boxes, iscrowd=crowd)
+    labels = {segment.id: segment.label for segment in panoptic.segments if segment.id}
+    return relabel(panoptic.ids, labels, default=IGNORE_INDEX)
 
 
 def published(annotation: Json, size: tuple[int, int], table: CategoryTable) -> Json:
@@ -192,6 +172,8 @@ def published(annotation: Json, size: tuple[int, int], table: CategoryTable) -> 
 
 def _runs(segmentation: Any, size: tuple[int, int]) -> Json:
     """Return compressed RLE of polygons or of runs, as pycocotools' ``annToRLE`` does."""
+    from pycocotools import mask as coco_mask  # here, because listing datasets needs none
+
     if isinstance(segmentation, list):
         if not segmentation or any(len(polygon) < 6 for polygon in segmentation):
             raise ValueError("expected polygons of three points or more")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segbench.datasets.id_runs import shapes_of
+from segbench.datasets.id_runs import shapes_of, value_counts
 from segbench.datasets.source import IMAGE_SUFFIXES, RawImage
 from segbench.errors import DataError
 from segbench.formats import atomic_open, id2rgb, read_image
@@ -126,7 +126,7 @@ def check_raw_image(raw: RawImage, table: CategoryTable) -> None:
         if shape is not None and tuple(shape) != raw.size:
             raise DataError(f"{part}: expected {_by(raw.size)} pixels, found {_by(shape)}")
     if raw.semantic is not None:
-        labels = np.flatnonzero(np.bincount(raw.semantic.ravel(), minlength=1))
+        labels = np.flatnonzero(value_counts(raw.semantic))
         wrong = [int(label) for label in labels if len(table) <= label != IGNORE_INDEX]
         if wrong:
             raise DataError(f"labels {wrong} are outside the {len(table)} classes")
@@ -206,7 +206,9 @@ def _segments(panoptic: PanopticMap, *, table: CategoryTable) -> list[Json]:
 def _pixels(raw: RawImage, num_classes: int) -> list[int]:
     """Count pixels a train id, ignored ones last; instance-only truth counts mask areas."""
     if raw.semantic is not None:
-        counts = np.bincount(raw.semantic.ravel(), minlength=IGNORE_INDEX + 1)
+        counts = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
+        found = value_counts(raw.semantic)
+        counts[: len(found)] = found
         return [*counts[:num_classes].tolist(), int(counts[IGNORE_INDEX])]
     counts = np.zeros(num_classes, dtype=np.int64)
     if raw.panoptic is not None:

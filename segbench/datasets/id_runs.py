@@ -6,13 +6,13 @@ everything else looks at runs: a map of 640x480 takes about a millisecond, a mas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from segbench.types import IntArray
+from segbench.types import CategoryTable, IntArray, PanopticMap
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,53 @@ def shapes_of(ids: IntArray) -> dict[int, Shape]:
     }
 
 
+def value_counts(values: IntArray) -> IntArray:
+    """Return how many pixels of a map of small numbers have each, from 0 up."""
+    starts, lengths = _runs(values.reshape(-1))
+    counts = np.bincount(values.reshape(-1)[starts], weights=lengths)
+    return counts.astype(np.int64)
+
+
+def relabel(ids: IntArray, labels: Mapping[int, int], *, default: int) -> IntArray:
+    """Return uint8 [H, W]: the label of each id, ``default`` where it has none."""
+    flat = ids.reshape(-1)
+    starts, lengths = _runs(flat)
+    numbers, which = np.unique(flat[starts], return_inverse=True)
+    found = np.array([labels.get(n, default) for n in numbers.tolist()], dtype=np.uint8)
+    repeated: IntArray = np.repeat(found[which], lengths)
+    return repeated.reshape(ids.shape)
+
+
+def thing_annotations(panoptic: PanopticMap, table: CategoryTable) -> list[dict[str, Any]]:
+    """Return the things that a panoptic map shows as COCO annotations with RLE, in its order."""
+    shapes, masks = shapes_of(panoptic.ids), masks_of(panoptic.ids)
+    return [
+        {
+            "category_id": table.categories[segment.label].id,
+            "segmentation": masks[segment.id],
+            "area": shapes[segment.id].area,
+            "bbox": [float(side) for side in shapes[segment.id].box],
+            "iscrowd": int(segment.iscrowd),
+        }
+        for segment in panoptic.segments
+        if segment.isthing and segment.id in shapes
+    ]
+
+
+def _runs(flat: IntArray) -> tuple[IntArray, IntArray]:
+    """Return where the runs of equal values of an array [N] start, and their lengths."""
+    if not flat.size:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return starts, np.diff(starts, append=flat.size)
+
+
 def masks_of(ids: IntArray) -> dict[int, dict[str, Any]]:
     """Return the compressed COCO RLE (``size``, ``counts`` as text) of every id but 0."""
     if not ids.size:
         return {}
     flat = np.ascontiguousarray(ids.T).reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    lengths = np.diff(starts, append=flat.size)
+    starts, lengths = _runs(flat)
     values = flat[starts]
     order = np.argsort(values, kind="stable")
     numbers, firsts = np.unique(values[order], return_index=True)
@@ -74,6 +114,8 @@ def _rle(starts: IntArray, lengths: IntArray, shape: tuple[int, ...]) -> dict[st
     counts[1::2] = lengths
     counts[2:-1:2] = starts[1:] - ends[:-1]
     runs = counts if counts[-1] else counts[:-1]
+    from pycocotools import mask as coco_mask  # here, because listing datasets needs none
+
     packed = coco_mask.frPyObjects(
         {"size": [height, width], "counts": runs.tolist()}, height, width
     )
