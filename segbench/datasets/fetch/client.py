@@ -104,10 +104,14 @@ def fault_of(error: BaseException, url: str, timeout_s: float) -> Fault:
         return Fault(f"the certificate of {host} cannot be verified", retry=False)
     if any(isinstance(c, wire.NameResolutionError) for c in causes):
         return Fault(f"the host name {host} cannot be resolved", retry=True, unreachable=True)
-    if any(isinstance(c, requests.Timeout | wire.TimeoutError | TimeoutError) for c in causes):
-        return Fault(f"{host} gave no answer within {timeout_s:g} s", retry=True)
     if any(isinstance(c, wire.NewConnectionError) for c in causes):
         return Fault(f"{host} cannot be reached{_errno(causes)}", retry=True, unreachable=True)
+    if any(isinstance(c, wire.ConnectTimeoutError) for c in causes):
+        return Fault(
+            f"{host} took no connection within {timeout_s:g} s", retry=True, unreachable=True
+        )
+    if any(isinstance(c, requests.Timeout | wire.TimeoutError | TimeoutError) for c in causes):
+        return Fault(f"{host} gave no answer within {timeout_s:g} s", retry=True)
     if any(isinstance(c, requests.exceptions.ConnectionError | wire.HTTPError) for c in causes):
         return Fault("the connection was cut", retry=True)
     if isinstance(error, requests.exceptions.RequestException | ValueError):

@@ -25,6 +25,9 @@ CHUNK = 1 << 20
 MAX_READ = 4 * CHUNK
 """No reader asks for more at once, except a header that lies about its length."""
 
+MAX_PADDING = 64 * CHUNK
+"""Bytes that may follow the end mark of a tar."""
+
 Kind = Literal["zip", "tar"]
 _SUFFIXES: dict[str, Kind] = {
     ".zip": "zip", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar", ".tar.bz2": "tar",
@@ -131,6 +134,7 @@ def _tar_members(archive: Path) -> Generator[Member, None, None]:
                 )
         if not stream.ended_with_zeros:
             raise DataError(f"{archive} is broken: it stops without an end mark")
+        stream.drain()
 
 
 def _decompressed(file: IO[bytes]) -> IO[bytes]:
@@ -190,6 +194,13 @@ class ForwardReader:
         self._position += len(data)
         self.ended_with_zeros = len(data) == tarfile.BLOCKSIZE and not any(data)
         return data
+
+    def drain(self) -> None:
+        """Read to the end: the checksum of compressed data stands there."""
+        for _ in range(MAX_PADDING // CHUNK):
+            if not self._stream.read(CHUNK):
+                return
+        raise tarfile.ReadError(f"more than {MAX_PADDING} bytes after its end mark")
 
     def tell(self) -> int:
         return self._position

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 
@@ -251,29 +252,34 @@ def _page_words(page: bytes) -> str:
 def _receive(
     answer: requests.Response, url: str, part: Part, start: int, *, policy: Policy
 ) -> None:
-    """Append the body to the part and refuse one that is a page, too short or too long."""
+    """Append the body to the part; one that is a page, too short or too long is a ``Fault``."""
     total = part.version.total
     need = 0 if total is None else total - start
     check_space(part.path.parent, need, what=f"download {part.target.name}")
+    chunks = _body(answer, url, policy)
     with writing(part.path), part.path.open("r+b") as stream:
         stream.seek(start)
+        sizes = (_append(stream, chunk, total) for chunk in chunks)
+        try:
+            for _ in track_bytes(sizes, total, f"download {part.target.name}", start=start):
+                pass
+        except Fault as fault:
+            where = f" after {_so_far(stream, total)}" if fault.retry else ""
+            raise Fault(f"{fault}{where}", retry=fault.retry) from None
+        if total is not None and stream.tell() < total:
+            raise Fault(f"the connection was cut after {_so_far(stream, total)}", retry=True)
 
-        def sizes() -> Iterator[int]:
-            for chunk in _body(answer, url, policy):
-                if start == 0 and stream.tell() == 0 and _is_page(chunk):
-                    raise Fault(_page_words(chunk), retry=False)
-                if total is not None and stream.tell() + len(chunk) > total:
-                    raise Fault(
-                        f"the server sends more than the {total} bytes it named", retry=False
-                    )
-                stream.write(chunk)
-                yield len(chunk)
 
-        for _ in track_bytes(sizes(), total, f"download {part.target.name}", start=start):
-            pass
-        found = stream.tell()
-    if total is not None and found < total:
-        raise Fault(f"the connection was cut after {found} of {total} bytes", retry=True)
+def _append(stream: BinaryIO, chunk: bytes, total: int | None) -> int:
+    if stream.tell() == 0 and _is_page(chunk):
+        raise Fault(_page_words(chunk), retry=False)
+    if total is not None and stream.tell() + len(chunk) > total:
+        raise Fault("the server sends more than it named", retry=False)
+    return stream.write(chunk)
+
+
+def _so_far(stream: BinaryIO, total: int | None) -> str:
+    return f"{stream.tell()} bytes" if total is None else f"{stream.tell()} of {total} bytes"
 
 
 def _is_page(chunk: bytes) -> bool:
