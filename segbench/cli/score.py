@@ -124,10 +124,9 @@ def class_count(protocol: Protocol, num_classes: int | None) -> int:
 
 
 def _instance(gt: Path, pred: Path, warnings: list[str]) -> dict[str, Counts]:
-    from segbench.evaluation.instance import match
+    from segbench.evaluation.instance import match_files
 
-    masks = match(gt, pred, iou_type="segm", warnings=warnings)
-    return {"segm": masks, "bbox": match(gt, pred, iou_type="bbox")}
+    return dict(match_files(gt, pred, warnings=warnings))
 
 
 def _cityscapes(

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from segbench.evaluation._file_checks import EXAMPLES, Entry
 
-_ROUNDING = 1.0
+ROUNDING = 1.0
 """Pixels by which tools may round the area of a mask."""
 
 
@@ -45,7 +45,7 @@ def _wrong_areas(annotations: Sequence[Entry]) -> list[str]:
         f"id {entry['id']}: {entry['area']}, mask {area}"
         for entry in annotations
         if (area := _mask_area(entry["segmentation"])) is not None
-        and abs(area - entry["area"]) > _ROUNDING
+        and abs(area - entry["area"]) > ROUNDING
     ]
 
 

@@ -1,27 +1,24 @@
 """Instance segmentation: COCO's 12 numbers, from matches that are stored and read again.
 
-pycocotools is the arbiter: IoUs are its own, ``_coco_matching`` finds the matches it finds, and
-the stored matches are handed back to its own accumulation, so the numbers equal a direct run
-to the last bit, for every subset too.
+pycocotools is the arbiter: matches, the arrays accumulated from them and the 12 numbers equal a
+direct run of it to the last bit, for every subset too.
 """
 
 from __future__ import annotations
 
-import copy
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval, Params
+from pycocotools.cocoeval import Params
 
 from segbench.errors import ConfigError, DataError
-from segbench.evaluation._coco_items import CellIndex, detection_items, truth_items
-from segbench.evaluation._coco_matching import match_items
-from segbench.evaluation.coco_files import IouType, compress_masks, load_instances
+from segbench.evaluation._coco_accumulate import Accumulated, accumulate
+from segbench.evaluation._coco_items import CellIndex, InstanceTable, IouType, table_of
+from segbench.evaluation._coco_matching import Items, Matches, match_items
+from segbench.evaluation.coco_files import load_instances
 from segbench.evaluation.coco_oddities import instance_oddities
 from segbench.evaluation.protocol import Protocol
 from segbench.types import BoolArray, FloatArray, IntArray
@@ -135,49 +132,81 @@ def match(
     iou_type: IouType,
     warnings: list[str] | None = None,
 ) -> InstanceCounts:
-    """Match detections with the truth as pycocotools does.
+    """Match detections with the truth as pycocotools does; see ``match_files``."""
+    found = match_files(truth_json, results_json, iou_types=(iou_type,), warnings=warnings)
+    return found[iou_type]
+
+
+def match_files(
+    truth_json: Path,
+    results_json: Path,
+    *,
+    iou_types: Sequence[IouType] = ("segm", "bbox"),
+    warnings: list[str] | None = None,
+) -> dict[IouType, InstanceCounts]:
+    """Match masks and boxes of two files, which are read and checked once.
 
     Args:
         truth_json: COCO instances JSON.
         results_json: COCO results JSON with RLE masks and, for boxes, ``bbox``; boxes are
             taken from the masks where no detection has one.
-        iou_type: ``segm`` for masks, ``bbox`` for boxes.
+        iou_types: ``segm`` for masks, ``bbox`` for boxes.
         warnings: With masks, takes what is odd in the files though it can be scored.
 
     Raises:
         DataError: A file has one of the faults ``segbench.evaluation.coco_files`` looks for.
     """
-    files = load_instances(truth_json, results_json, iou_type=iou_type)
-    if warnings is not None and iou_type == "segm":
-        places = {"truth_json": truth_json, "results_json": results_json}
-        warnings.extend(instance_oddities(files.truth, files.detections, **places))
-    sizes = {image["id"]: (image["height"], image["width"]) for image in files.truth["images"]}
-    compress_masks(files.detections, sizes)
-    return match_entries(files.truth, files.detections, iou_type=iou_type)
+    from segbench.evaluation._coco_reading import read_table
+
+    odd_too = warnings is not None and "segm" in iou_types
+    table = read_table(truth_json, results_json, iou_types, refuse_oddities=odd_too)
+    if table is None:
+        found = [] if warnings is None else warnings
+        table = _explain(truth_json, results_json, iou_types, found)
+    return {iou_type: match_table(table, iou_type) for iou_type in iou_types}
+
+
+def _explain(
+    truth_json: Path, results_json: Path, iou_types: Sequence[IouType], warnings: list[str]
+) -> InstanceTable:
+    """Read files in which something is wrong or unusual, entry by entry."""
+    for iou_type in iou_types:
+        files = load_instances(truth_json, results_json, iou_type=iou_type)
+        if iou_type == "segm":
+            places = {"truth_json": truth_json, "results_json": results_json}
+            warnings.extend(instance_oddities(files.truth, files.detections, **places))
+    return table_of(files.truth, files.detections, iou_types)
 
 
 def match_entries(
     truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], *, iou_type: IouType
 ) -> InstanceCounts:
-    """Match what ``load_instances`` has checked, with compressed masks; see ``match``."""
+    """Match what ``load_instances`` has checked; see ``match``."""
+    return match_table(table_of(truth, detections, (iou_type,)), iou_type)
+
+
+def match_table(table: InstanceTable, iou_type: IouType) -> InstanceCounts:
+    """Match the masks or the boxes of files that were read and checked."""
     params = Params(iouType=iou_type)
-    image_ids = np.unique([image["id"] for image in truth["images"]]).tolist()
-    category_ids = np.unique([c["id"] for c in truth["categories"]]).tolist()
-    place = CellIndex(image_ids, category_ids)
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    found = detection_items(detections, place, iou_type).best_first(params.maxDets[-1])
-    known = truth_items(truth["annotations"], place, iou_type, sizes)
-    matches = match_items(known, found, params)
+    found = table.detections.items(iou_type, params.maxDets[-1])
+    known = table.truths.items(iou_type)
+    return counts_of(table.place, known, found, match_items(known, found, params), iou_type)
+
+
+def counts_of(
+    place: CellIndex, known: Items, found: Items, matches: Matches, iou_type: IouType
+) -> InstanceCounts:
+    """Return matches of truths and detections in cell order as counts."""
     used = np.union1d(known.cell, found.cell).astype(np.int64)
     numbers = [
         np.searchsorted(i.cell, used, "right") - np.searchsorted(i.cell, used)
         for i in (found, known)
     ]
-    cells = np.stack([*divmod(used, max(len(image_ids), 1)), *numbers], axis=1)
+    cells = np.stack([*divmod(used, max(len(place.image_ids), 1)), *numbers], axis=1)
     return InstanceCounts(
         iou_type,
-        tuple(category_ids),
-        tuple(image_ids),
+        tuple(place.category_ids),
+        tuple(place.image_ids),
         cells.astype(np.int64),
         found.score,
         matches.matched,
@@ -199,24 +228,26 @@ def scores(counts: InstanceCounts, protocol: Protocol) -> dict[str, Any]:
     """
     if protocol.task != "instance":
         raise ConfigError(f"protocol '{protocol.id}' scores {protocol.task}, not instance")
-    evaluator = _to_evaluator(counts)
-    with redirect_stdout(io.StringIO()):
-        evaluator.accumulate()
-        evaluator.summarize()
+    found = accumulate(counts, every_limit=False)
     prefix = PREFIX[counts.iou_type]
-    numbers = zip(_KEYS, evaluator.stats.tolist(), strict=True)
-    result: dict[str, Any] = {prefix + key: _optional(value) for key, value in numbers}
-    return {**result, "per_class": list(_per_class(evaluator, prefix))}
+    numbers = zip(_KEYS, _summary(found), strict=True)
+    result: dict[str, Any] = {prefix + key: value for key, value in numbers}
+    return {**result, "per_class": list(_per_class(found, prefix))}
 
 
-def _optional(value: float) -> float | None:
-    """Return None for COCO's -1, "no truth here"."""
-    return None if value == -1 else value
+def _summary(found: Accumulated) -> Iterator[float | None]:
+    """Yield the 12 numbers from the arrays, as COCOeval averages them."""
+    all_areas, last = found.precision[:, :, :, _ALL_AREAS, -1], found.recall.shape[-1] - 1
+    yield from map(_mean_known, (all_areas, all_areas[_IOU_50], all_areas[_IOU_75]))
+    areas = range(_ALL_AREAS + 1, found.recall.shape[2])
+    yield from (_mean_known(found.precision[:, :, :, area, -1]) for area in areas)
+    yield from (_mean_known(found.recall[:, :, _ALL_AREAS, m]) for m in range(last + 1))
+    yield from (_mean_known(found.recall[:, :, area, last]) for area in areas)
 
 
-def _per_class(evaluator: Any, prefix: str) -> Iterator[dict[str, float | None]]:
-    precision = evaluator.eval["precision"][:, :, :, _ALL_AREAS, -1]
-    recall = evaluator.eval["recall"][:, :, _ALL_AREAS, -1]
+def _per_class(found: Accumulated, prefix: str) -> Iterator[dict[str, Any]]:
+    precision = found.precision[:, :, :, _ALL_AREAS, -1]
+    recall = found.recall[:, :, _ALL_AREAS, -1]
     for k in range(precision.shape[2]):
         parts = {
             "ap": precision[:, :, k],
@@ -228,28 +259,9 @@ def _per_class(evaluator: Any, prefix: str) -> Iterator[dict[str, float | None]]
 
 
 def _mean_known(values: FloatArray) -> float | None:
+    """Return the mean without -1, COCO's "no truth here"."""
     known = values[values > -1]
     return float(np.mean(known)) if known.size else None
-
-
-def _to_evaluator(counts: InstanceCounts) -> Any:
-    """Return a COCOeval in the state it has after ``evaluate``."""
-    evaluator = COCOeval(iouType=counts.iou_type)
-    evaluator.params.imgIds = list(counts.image_ids)
-    evaluator.params.catIds = list(counts.category_ids)
-    evaluator._paramsEval = copy.deepcopy(evaluator.params)
-    num_areas, num_images = len(evaluator.params.areaRng), len(counts.image_ids)
-    matches: list[Any] = [None] * (len(counts.category_ids) * num_areas * num_images)
-    for (k, i, _, _), detections, truths in _cell_slices(counts):
-        for a in range(num_areas):
-            matches[(k * num_areas + a) * num_images + i] = {
-                "dtScores": counts.scores[detections],
-                "dtMatches": counts.matched[a, :, detections],
-                "dtIgnore": counts.ignored[a, :, detections],
-                "gtIgnore": counts.truth_ignored[a, truths],
-            }
-    evaluator.evalImgs = matches
-    return evaluator
 
 
 def _cell_slices(counts: InstanceCounts) -> Iterator[tuple[list[int], slice, slice]]:
