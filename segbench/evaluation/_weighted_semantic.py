@@ -26,8 +26,7 @@ def evaluator(
     """Return labelled pixels [N, C] and the score of weights [R, N] under a protocol."""
     tables = image_totals(counts, place, protocol)
     truth = _table(counts, place, 1, counts.entries[:, 1] < counts.num_classes)
-    per_image = protocol.averaging == "per_image"
-    ratios = partial(_image_ratios if per_image else _pooled_ratios, tables, protocol=protocol)
+    ratios = partial(class_ratios, tables, protocol=protocol)
     if index is not None:
         return truth, lambda weights: ratios(weights, kind=key)[0][:, index]
     return truth, partial(_overall, tables, ratios, key=key)
@@ -58,6 +57,17 @@ def _table(
     table = np.zeros((len(counts.image_ids), size), dtype=np.int64)
     np.add.at(table, (place[entries[:, 0]], entries[:, axis]), entries[:, 3])
     return table
+
+
+def class_ratios(
+    tables: FloatArray, weights: FloatArray, *, kind: str, protocol: Protocol
+) -> tuple[FloatArray, FloatArray]:
+    """Return a ratio (``iou``, ``dice``, ``accuracy``) of each class [R, C] and its mean [R].
+
+    ``tables`` are those of ``image_totals``; the protocol's averaging and absent-class rule hold.
+    """
+    chosen = _image_ratios if protocol.averaging == "per_image" else _pooled_ratios
+    return chosen(tables, weights, kind=kind, protocol=protocol)
 
 
 def _pooled_ratios(

@@ -6,14 +6,15 @@ void rule is applied when they are read, as with the confusion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from segbench.errors import DataError
 from segbench.evaluation._runs import run_lengths, sum_by_value
 from segbench.evaluation.boundary import boundary_map
-from segbench.evaluation.boundary_contours import COLUMNS, count_contours
+from segbench.evaluation.boundary_contours import count_contours
 from segbench.types import IntArray
 
 _CODES = 512
@@ -37,6 +38,17 @@ class BoundaryTables:
         """Return the counts with image i called ``index[i]``; images called -1 are left out."""
         return BoundaryTables(_renumber(self.regions, index), _renumber(self.contours, index))
 
+    def to_arrays(self) -> dict[str, IntArray]:
+        """Return plain arrays for storage."""
+        return {"boundary_regions": self.regions, "boundary_contours": self.contours}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, IntArray]) -> BoundaryTables | None:
+        """Return the tables that ``to_arrays`` took apart; None where there are none."""
+        if "boundary_regions" not in arrays:
+            return None
+        return cls(arrays["boundary_regions"], arrays["boundary_contours"])
+
 
 def _renumber(rows: IntArray, index: IntArray) -> IntArray:
     images = index[rows[:, 0]]
@@ -45,10 +57,21 @@ def _renumber(rows: IntArray, index: IntArray) -> IntArray:
     return kept
 
 
-def join_tables(parts: Sequence[BoundaryTables], numbers: Sequence[int]) -> BoundaryTables:
-    """Join the tables of shards that have that many images each."""
+def join_tables(
+    parts: Sequence[BoundaryTables | None], numbers: Sequence[int]
+) -> BoundaryTables | None:
+    """Join the tables of shards that have that many images each; None where none has any.
+
+    Raises:
+        DataError: Some have boundaries and some have none.
+    """
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    if len(known) < len(parts):
+        raise DataError("counts with and without boundaries cannot be added")
     first = np.cumsum([0, *numbers[:-1]])
-    moved = [p.renumbered(np.arange(n) + f) for p, n, f in zip(parts, numbers, first, strict=True)]
+    moved = [p.renumbered(np.arange(n) + f) for p, n, f in zip(known, numbers, first, strict=True)]
     return BoundaryTables(
         np.concatenate([part.regions for part in moved]),
         np.concatenate([part.contours for part in moved]),
@@ -92,6 +115,3 @@ def _codes(labels: IntArray, void: int) -> IntArray:
     near = boundary_map(labels)
     inner = (labels == void) + np.uint16(void + 1)
     return np.where(near, labels, inner)
-
-
-__all__ = ["COLUMNS", "BoundaryTables", "count_boundaries", "join_tables"]

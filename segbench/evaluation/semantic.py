@@ -8,7 +8,7 @@ class of the table (255 or any id from C up).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from segbench.errors import ConfigError, DataError
 from segbench.evaluation._runs import count_byte_pairs
+from segbench.evaluation.boundary_semantic import BoundaryTables, count_boundaries, join_tables
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic_scores import scores
 from segbench.types import IGNORE_INDEX, IntArray
@@ -30,11 +31,13 @@ class SemanticCounts:
     """Non-zero confusion cells of each image.
 
     ``entries`` int64 [n, 4]: position in ``image_ids``, truth row, prediction column, pixels.
+    ``boundary``: counts of boundaries, where they were asked for.
     """
 
     num_classes: int
     image_ids: tuple[ImageId, ...]
     entries: IntArray
+    boundary: BoundaryTables | None = None
 
     @cached_property
     def confusion(self) -> IntArray:
@@ -55,10 +58,12 @@ class SemanticCounts:
         position[kept] = np.arange(len(kept))
         entries = self.entries[position[self.entries[:, 0]] >= 0].copy()
         entries[:, 0] = position[entries[:, 0]]
-        return SemanticCounts(self.num_classes, tuple(self.image_ids[i] for i in kept), entries)
+        names = tuple(self.image_ids[i] for i in kept)
+        tables = self.boundary.renumbered(position) if self.boundary else None
+        return SemanticCounts(self.num_classes, names, entries, tables)
 
     def images(self) -> list[SemanticCounts]:
-        """Return the counts of each image on its own."""
+        """Return the counts of each image on its own, without boundaries."""
         order = np.argsort(self.entries[:, 0], kind="stable")
         bounds = np.searchsorted(self.entries[order, 0], np.arange(len(self.image_ids) + 1))
         return [
@@ -72,14 +77,15 @@ class SemanticCounts:
             "num_classes": np.int64(self.num_classes),
             "image_ids": np.array(self.image_ids),
             "entries": self.entries,
+            **(self.boundary.to_arrays() if self.boundary else {}),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> SemanticCounts:
         """Return the counts that ``to_arrays`` took apart."""
-        return cls(
-            int(arrays["num_classes"]), tuple(arrays["image_ids"].tolist()), arrays["entries"]
-        )
+        names = tuple(arrays["image_ids"].tolist())
+        tables = BoundaryTables.from_arrays(arrays)
+        return cls(int(arrays["num_classes"]), names, arrays["entries"], tables)
 
 
 def _at_zero(entries: IntArray) -> IntArray:
@@ -102,11 +108,17 @@ def merge(parts: Sequence[SemanticCounts]) -> SemanticCounts:
         shifted[:, 0] += len(image_ids)
         image_ids.extend(part.image_ids)
         entries.append(shifted)
-    return SemanticCounts(parts[0].num_classes, tuple(image_ids), np.concatenate(entries))
+    tables = join_tables([p.boundary for p in parts], [len(p.image_ids) for p in parts])
+    return SemanticCounts(parts[0].num_classes, tuple(image_ids), np.concatenate(entries), tables)
 
 
 def count(
-    truth: IntArray, prediction: IntArray, *, num_classes: int, image_id: ImageId = 0
+    truth: IntArray,
+    prediction: IntArray,
+    *,
+    num_classes: int,
+    image_id: ImageId = 0,
+    boundary: bool = False,
 ) -> SemanticCounts:
     """Count one image.
 
@@ -115,6 +127,7 @@ def count(
         prediction: Train ids [H, W]; ids from C up are "no class".
         num_classes: C, from 1 to 255.
         image_id: How the image is called in the stored counts.
+        boundary: Count boundaries too, for boundary IoU and boundary F.
 
     Raises:
         DataError: The sizes differ, or the truth holds an id that is no class and not 255.
@@ -127,7 +140,16 @@ def count(
         _refuse_unknown_truth(np.unique(wide), num_classes, image_id)
     unused = table[num_classes:IGNORE_INDEX].sum(axis=1)
     _refuse_unknown_truth(np.flatnonzero(unused) + num_classes, num_classes, image_id)
-    return _counts_of(_fold(table, num_classes), num_classes, image_id)
+    counts = _counts_of(_fold(table, num_classes), num_classes, image_id)
+    return with_boundaries(counts, truth, prediction) if boundary else counts
+
+
+def with_boundaries(
+    counts: SemanticCounts, truth: IntArray, prediction: IntArray
+) -> SemanticCounts:
+    """Return the counts of one image with those of its boundaries; maps as in ``count``."""
+    tables = count_boundaries(truth, prediction, num_classes=counts.num_classes)
+    return replace(counts, boundary=tables)
 
 
 def count_ids(truth: IntArray, prediction: IntArray, *, image_id: ImageId = 0) -> IntArray:
