@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -65,6 +66,18 @@ def decode(data: bytes, *, rgb: bool) -> IntArray | None:
     numbers = np.empty((height, width), dtype=np.uint8)
     right = kernels.unfilter_bytes(words.view(np.uint8), words, numbers)
     return numbers if right else None
+
+
+def pixels_of(path: Path) -> int:
+    """Return the number of pixels that the header of a PNG states; 0 where there is none."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(24)
+    except OSError:
+        return 0
+    if len(header) < 24 or not header.startswith(START):
+        return 0
+    return int.from_bytes(header[16:20], "big") * int.from_bytes(header[20:24], "big")
 
 
 def _inflate(compressed: bytes, size: int) -> IntArray | None:

@@ -1,7 +1,8 @@
 """Work on many items at once with few of them in memory; results come in order.
 
-Processes are started anew ("spawn"), so that they inherit no thread and no lock. They leave
-Ctrl-C to the process that started them, and end themselves when that process is gone.
+Processes are started anew ("spawn"), so that they inherit no thread and no lock; those that may
+inherit are copies of this one where that is safe, and have nothing to import. They leave Ctrl-C
+to the process that started them, and end themselves when that process is gone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -50,8 +53,11 @@ def in_processes(
     workers: int,
     begin: Callable[..., None],
     arguments: tuple[Any, ...],
+    inherit: bool = False,
 ) -> Iterator[Result]:
     """Yield the results of ``work``, a function of a module, done in other processes.
+
+    They start at once, before the caller shows a progress bar, which is a thread.
 
     Args:
         work: Called with one item.
@@ -59,21 +65,34 @@ def in_processes(
         workers: Number of processes.
         begin: Called once in each process, with ``arguments``, before anything else.
         arguments: See ``begin``.
+        inherit: Let processes start as copies of this one where it has no other thread.
 
     Raises:
         DataError: A process was killed.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork" if inherit and _may_fork() else "spawn")
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(begin, arguments)
     )
+    with warnings.catch_warnings():  # threads of linear algebra idle and are not needed
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pool.submit(available_cores)
+    return _results(pool, work, items, ahead=AHEAD * workers)
+
+
+def _may_fork() -> bool:
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+def _results(
+    pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Iterator[Result]:
     try:
-        yield from _in_order(pool, work, items, ahead=AHEAD * workers)
+        yield from _in_order(pool, work, items, ahead=ahead)
     except BrokenProcessPool as error:
         raise DataError(
             "a worker process ended before its work was done: killed, or out of memory",
-            fix="run the same command again, with fewer --workers if memory is short; "
-            "images that are done stay done",
+            fix="run the same command again, with fewer --workers if memory is short",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,7 +72,7 @@ class CategoryTable:
         """Train ids in panoptic-index order: things first, then stuff."""
         return self.thing_train_ids + self.stuff_train_ids
 
-    @property
+    @cached_property
     def category_ids(self) -> tuple[int, ...]:
         """Category id of each train id."""
         return tuple(category.id for category in self.categories)

@@ -64,6 +64,16 @@ def count_id_pairs(first: IntArray, second: IntArray) -> tuple[NDArray[Any], Int
     return sum_by_value((values[0] << np.uint64(ID_BITS)) + values[1], lengths)
 
 
+def id_areas(ids: IntArray) -> dict[int, int]:
+    """Return the pixels of each segment id (0 to 2^24 - 1) of a map, ascending."""
+    if speed.kernels():
+        pairs, pixels = count_id_pairs(ids, ids)
+        values = pairs & np.uint64((1 << ID_BITS) - 1)
+    else:
+        values, pixels = value_counts(ids)
+    return dict(zip(values.tolist(), pixels.tolist(), strict=True))
+
+
 def _compiled_id_pairs(
     kernels: Any, first: IntArray, second: IntArray
 ) -> tuple[NDArray[Any], IntArray]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import DataError
 from segbench.evaluation._file_checks import EXAMPLES, Entry, expect_list, is_integer, shown
+from segbench.evaluation._images import count_in_parts, load_for
 from segbench.evaluation._matching import ImageId
-from segbench.evaluation._runs import value_counts
+from segbench.evaluation._runs import id_areas
 from segbench.evaluation.panoptic import PanopticCounts, count, merge
 from segbench.evaluation.panoptic_checks import check_files, check_segments, read_annotations
 from segbench.formats import read_json, read_panoptic_ids
-from segbench.progress import track
-from segbench.types import VOID, Category, CategoryTable
+from segbench.types import VOID, Category, CategoryTable, IntArray
 
 Annotation = Mapping[str, Any]
 
@@ -27,6 +28,7 @@ def evaluate_panoptic(
     prediction_folder: Path,
     strict_compat: bool = False,
     warnings: list[str] | None = None,
+    workers: int = 1,
 ) -> PanopticCounts:
     """Match every image of a truth file with its prediction.
 
@@ -40,6 +42,7 @@ def evaluate_panoptic(
             several annotations of one image win, as panopticapi does.
         warnings: Takes what is odd in the truth though it can be scored: areas that differ
             from the PNG, ids in the PNG that no segment has.
+        workers: Processes that count images; the counts are the same for any number.
 
     Raises:
         DataError: A prediction or file is missing, an image is annotated twice, or an image
@@ -61,61 +64,108 @@ def evaluate_panoptic(
         check_segments([p for _, p in pairs], prediction_json, known=known, truth=False)
     check_files(annotations, truth_folder, option="--gt-folder")
     check_files([p for _, p in pairs], prediction_folder, option="--pred-folder")
-    parts = _count_all(
-        pairs,
-        prediction_json,
-        folders=(truth_folder, prediction_folder),
-        categories=categories,
-        strict_compat=strict_compat,
+    files = _Files(
+        pairs, (truth_folder, prediction_folder), categories, strict_compat, warnings is not None
     )
+    counted = _count_all(files, prediction_json, workers=workers)
     if warnings is not None:
-        warnings.extend(truth_oddities(annotations, truth_folder, source=truth_json))
-    return merge(parts)
+        warnings.extend(_describe([part.oddities for part in counted], truth_json))
+    return merge([part.counts for part in counted if part.counts])
 
 
-def _count_all(
-    pairs: Sequence[tuple[Annotation, Annotation]], source: Path, **options: Any
-) -> list[PanopticCounts]:
-    """Return the counts of every image; raise one error over all images with a fault."""
-    parts: list[PanopticCounts] = []
-    faults: list[DataError] = []
-    steps = track(enumerate(pairs), len(pairs), "evaluate panoptic")
-    for position, (truth, prediction) in steps:
+@dataclass(frozen=True)
+class _Counted:
+    """The counts of some images, the faults of others, and what is odd in their truth."""
+
+    counts: PanopticCounts | None
+    faults: list[DataError]
+    oddities: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The images to count and how; ``look`` at what is odd in the truth."""
+
+    pairs: Sequence[tuple[Annotation, Annotation]]
+    folders: tuple[Path, Path]
+    categories: CategoryTable
+    strict_compat: bool
+    look: bool
+
+    def count(self, images: range) -> _Counted:
+        parts: list[PanopticCounts] = []
+        faults: list[DataError] = []
+        oddities: dict[str, list[str]] = {_AREAS: [], _ORPHANS: []}
+        for position in images:
+            try:
+                parts.append(self._count_image(position, oddities))
+            except DataError as error:
+                faults.append(error)
+        return _Counted(merge(parts) if parts else None, faults, oddities)
+
+    def _count_image(self, position: int, oddities: dict[str, list[str]]) -> PanopticCounts:
+        truth, prediction = self.pairs[position]
+        prediction_png = self.folders[1] / prediction["file_name"]
         try:
-            parts.append(_count_files(truth, prediction, position=position, **options))
+            ids = read_panoptic_ids(self.folders[0] / truth["file_name"])
+            counts = count(
+                ids,
+                read_panoptic_ids(prediction_png),
+                truth_segments=truth["segments_info"],
+                predicted_segments=prediction["segments_info"],
+                categories=self.categories,
+                image_id=truth["image_id"],
+                position=position,
+                strict_compat=self.strict_compat,
+            )
         except DataError as error:
-            faults.append(error)
+            if str(prediction_png) in error.what:
+                raise
+            raise DataError(f"{prediction_png}: {error.what}", fix=error.fix) from error
+        if self.look:
+            _note_oddities(truth, ids, oddities)
+        return counts
+
+
+def _count_all(files: _Files, source: Path, *, workers: int) -> list[_Counted]:
+    """Return the counts of every image; raise one error over all images with a fault."""
+    number = len(files.pairs)
+    load_for(2 * number, files.folders[0] / files.pairs[0][0]["file_name"])
+    label = "evaluate panoptic"
+    parts = list(count_in_parts(files.count, number, label=label, workers=workers))
+    faults = [error for part in parts for error in part.faults]
     if len(faults) == 1:
         raise faults[0]
     if faults:
         first = "".join(f"\n  {error.what}" for error in faults[:EXAMPLES])
-        problem = f"{len(faults)} of {len(pairs)} images have faults; first{first}"
+        problem = f"{len(faults)} of {number} images have faults; first{first}"
         raise DataError(f"{source}: {problem}", fix=faults[0].fix)
     return parts
 
 
-def truth_oddities(annotations: Sequence[Annotation], folder: Path, *, source: Path) -> list[str]:
-    """Return a warning for areas that differ from the PNG and one for ids without a segment."""
-    areas: list[str] = []
-    orphans: list[str] = []
-    for annotation in annotations:
-        values, pixels = value_counts(read_panoptic_ids(folder / annotation["file_name"]))
-        counted = dict(zip(values.tolist(), pixels.tolist(), strict=True))
-        segments = {s["id"]: s for s in annotation["segments_info"]}
-        name = annotation["file_name"]
-        areas += [
-            f"{name} segment {i}: {s['area']}, PNG {counted.get(i, 0)}"
-            for i, s in segments.items()
-            if "area" in s and s["area"] != counted.get(i, 0)
-        ]
-        orphans += [f"{name} {i}" for i in counted if i != VOID and i not in segments]
-    found = {
-        "true segments have another area than their PNG (the PNG's is used)": areas,
-        "ids of the true PNGs have no segment (they match nothing and excuse nothing)": orphans,
-    }
+_AREAS = "true segments have another area than their PNG (the PNG's is used)"
+_ORPHANS = "ids of the true PNGs have no segment (they match nothing and excuse nothing)"
+
+
+def _note_oddities(truth: Annotation, ids: IntArray, oddities: dict[str, list[str]]) -> None:
+    """Note areas that differ from the PNG and ids of the PNG without a segment."""
+    counted = id_areas(ids)
+    segments = {s["id"]: s for s in truth["segments_info"]}
+    name = truth["file_name"]
+    oddities[_AREAS] += [
+        f"{name} segment {i}: {s['area']}, PNG {counted.get(i, 0)}"
+        for i, s in segments.items()
+        if "area" in s and s["area"] != counted.get(i, 0)
+    ]
+    oddities[_ORPHANS] += [f"{name} {i}" for i in counted if i != VOID and i not in segments]
+
+
+def _describe(found: Sequence[Mapping[str, list[str]]], source: Path) -> list[str]:
+    """Return a warning for each kind of oddity that occurs."""
+    joined = {kind: [text for each in found for text in each[kind]] for kind in (_AREAS, _ORPHANS)}
     return [
-        f"{source}: {len(examples)} {problem}; first {', '.join(examples[:3])}"
-        for problem, examples in found.items()
+        f"{source}: {len(examples)} {problem}; first {', '.join(examples[:EXAMPLES])}"
+        for problem, examples in joined.items()
         if examples
     ]
 
@@ -173,30 +223,3 @@ def _refuse_missing(
             f"first ids {missing[:EXAMPLES]}{there if len(missing) == len(annotations) else ''}",
             fix="predict every image of the split; a part of it is never scored",
         )
-
-
-def _count_files(
-    truth: Annotation,
-    prediction: Annotation,
-    *,
-    folders: tuple[Path, Path],
-    categories: CategoryTable,
-    position: int,
-    strict_compat: bool,
-) -> PanopticCounts:
-    prediction_png = folders[1] / prediction["file_name"]
-    try:
-        return count(
-            read_panoptic_ids(folders[0] / truth["file_name"]),
-            read_panoptic_ids(prediction_png),
-            truth_segments=truth["segments_info"],
-            predicted_segments=prediction["segments_info"],
-            categories=categories,
-            image_id=truth["image_id"],
-            position=position,
-            strict_compat=strict_compat,
-        )
-    except DataError as error:
-        if str(prediction_png) in error.what:
-            raise
-        raise DataError(f"{prediction_png}: {error.what}", fix=error.fix) from error
