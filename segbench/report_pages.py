@@ -13,6 +13,7 @@ from segbench.report_media import Gallery
 from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
 from segbench.report_ranks import interval_of
 from segbench.report_rows import Cell, model_entry, status_of
+from segbench.report_rules import rule_table
 from segbench.report_runs import (
     Log,
     Run,
@@ -137,6 +138,7 @@ def _part(site: Site, run: Run, cell: Cell, figures: Figures) -> dict[str, Any]:
         "interval": interval_of(cell["record"], primary(cell["task"])),
         "more": more_scores(cell),
         "classes": class_table(cell),
+        "rules": rule_table(cell, site.table),
         "record": record,
         "confusion": None,
         "heat": None,

@@ -36,6 +36,7 @@ def build_record(
     num_images: int,
     seconds: float,
     intervals: dict[str, dict[str, Any]] | None = None,
+    rules: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the record of one scored prediction folder (form: docs/architecture.md)."""
     commit, dirty = provenance.git_commit()
@@ -48,6 +49,7 @@ def build_record(
         "num_images": num_images,
         "scores": scores,
         "intervals": intervals or {},
+        "rules": rules,
         "per_class": per_class,
         "counts": "counts.npz",
         "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},

@@ -73,6 +73,7 @@ def _score(
     out: Path,
 ) -> dict[str, Any]:
     from segbench.evaluation.counts import load_counts
+    from segbench.evaluation.explain import explain_parts
     from segbench.evaluation.folder import evaluate as score
     from segbench.evaluation.protocol import get_protocol
     from segbench.formats import write_json
@@ -94,6 +95,7 @@ def _score(
         per_class=result.per_class,
         num_images=result.num_images,
         intervals=headline_intervals(parts, get_protocol(protocol_id, task=task)),
+        rules=explain_parts(parts, [row["name"] for row in result.per_class]),
         seconds=time.monotonic() - begin,
     )
     write_json(out / "record.json", record)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from segbench.errors import DataError
+from segbench.evaluation.counts import Counts
 from segbench.evaluation.protocol import Protocol, protocols
 from segbench.evaluation.semantic import SemanticCounts, scores
 
@@ -16,6 +17,28 @@ _EFFECTS = {
     "predicted only": "predicted but never true: 0, or left out (detectron2)",
     "never predicted": "true but never predicted: 0 under every pooled rule",
 }
+
+
+_CHOICES = {
+    "averaging": {"pooled": "pixels of all images pooled", "per_image": "mean over images"},
+    "void_truth": {
+        "ignored": "void truth ignored",
+        "false_positive": "predictions on void truth are false",
+    },
+    "void_prediction": {
+        "miss": "void predictions are misses",
+        "ignored": "void predictions ignored",
+        "refused": "void predictions refused",
+    },
+    "absent_class": {
+        "excluded": "absent classes left out",
+        "zero": "absent classes count 0",
+        "one": "absent classes count 1",
+        "truth_only": "classes without truth left out",
+        "undefined": "no mean where a class is absent",
+    },
+}
+"""What a rule decides, by field of ``Protocol`` and its value, in words."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,12 @@ class Explanation:
         """Return all parts as plain JSON types."""
         return {"rules": self.rules, "classes": self.classes, "causes": self.causes}
 
+    def summary(self) -> dict[str, Any]:
+        """Return the scores under each rule and the causes: what a record keeps."""
+        keys = ("rule", "used_by", "choices", "miou", "pixel_accuracy", "classes_in_mean", "note")
+        rows = [{key: row[key] for key in keys} for row in self.rules]
+        return {"rows": rows, "causes": self.causes}
+
 
 def explain(counts: SemanticCounts, class_names: Sequence[str] = ()) -> Explanation:
     """Score counts under every distinct semantic rule and say what makes the difference.
@@ -39,8 +68,9 @@ def explain(counts: SemanticCounts, class_names: Sequence[str] = ()) -> Explanat
         class_names: C names; numbers where there are none.
 
     Returns:
-        ``rules``: ``rule`` and ``used_by`` (protocol ids), ``miou``, ``pixel_accuracy``,
-        ``classes_in_mean``, ``note`` (why there is no value). ``classes``: ``name``,
+        ``rules``: ``rule`` and ``used_by`` (protocol ids), ``choices`` (what the rule decides, a
+        few words each), ``miou``, ``pixel_accuracy``, ``classes_in_mean``, ``note`` (why there
+        is no value). ``classes``: ``name``,
         ``state``, ``truth``, ``predicted``, ``hits``, ``predicted_on_void``,
         ``predicted_as_void`` in pixels and ``iou`` by rule.
     """
@@ -52,6 +82,19 @@ def explain(counts: SemanticCounts, class_names: Sequence[str] = ()) -> Explanat
         for row, value in zip(classes, found["per_class"] if found else (), strict=False):
             row["iou"][rule.id] = value["iou"]
     return Explanation(rules, classes, _causes(counts, classes))
+
+
+def explain_parts(parts: Mapping[str, Counts], class_names: Sequence[str]) -> dict[str, Any] | None:
+    """Return ``Explanation.summary`` of stored counts; None where they are not semantic.
+
+    Args:
+        parts: Counts by part, as ``counts.npz`` holds them.
+        class_names: At least C names; one more where void counts as a class.
+    """
+    counts = parts.get("semantic")
+    if not isinstance(counts, SemanticCounts):
+        return None
+    return explain(counts, class_names[: counts.num_classes]).summary()
 
 
 def distinct_rules() -> list[tuple[Protocol, list[str]]]:
@@ -93,9 +136,15 @@ def _rule_row(
         "pixel_accuracy": found["pixel_accuracy"] if found else None,
         "classes_in_mean": counted if found and found["miou"] is not None else None,
         "used_by": used_by,
+        "choices": _choices(rule),
         "text": rule.rule,
         "note": note,
     }
+
+
+def _choices(rule: Protocol) -> list[str]:
+    decided = [words[getattr(rule, field)] for field, words in _CHOICES.items()]
+    return [*decided, "void is a class of its own"] if rule.void_class else decided
 
 
 def _class_rows(counts: SemanticCounts, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from segbench.evaluation.counts import load_counts
+from segbench.evaluation.explain import explain_parts
 from segbench.evaluation.folder import evaluate
 from segbench.formats import id2rgb, write_json, write_jsonl, write_label_map, write_text
 from segbench.prepared import PreparedDataset
@@ -412,6 +414,7 @@ def _record(run, data, task, predictions, shared):
         "num_images": done.num_images,
         "scores": done.scores,
         "intervals": _planted_interval(done.scores) if task == "instance" else {},
+        "rules": _rules(folder / "counts.npz", done.per_class),
         "per_class": done.per_class,
         "counts": "counts.npz",
         "digests": {
@@ -433,6 +436,10 @@ def _record(run, data, task, predictions, shared):
     }
     write_json(folder / "record.json", record)
     return json.loads((folder / "record.json").read_text(encoding="utf-8"))
+
+
+def _rules(counts, per_class):
+    return explain_parts(load_counts(counts), [row["name"] for row in per_class])
 
 
 def _broken(root, data, experiment, seed, display_name, model):

@@ -1,16 +1,20 @@
 import json
+import shlex
 import statistics
 import subprocess
 import sys
 import urllib.parse
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from fabricated_results import COMMIT, HOSTILE, LOG_LINES
 from PIL import Image
 
 from segbench import html, overlay
+from segbench.cli import cli
 from segbench.errors import DataError
 from segbench.evaluation.counts import load_counts
 from segbench.formats import read_label_map
@@ -322,3 +326,39 @@ def test_the_run_page_says_the_interval_in_words(site, table):
     assert f"interval of AP: {low} to {high}" in page
     assert "(BCa bootstrap over the 8 images, 1,000 resamples)" in page
     assert "interval of" not in (site / "runs/shapes__fcn__seed0.html").read_text(encoding="utf-8")
+
+
+def test_the_run_page_says_why_tools_disagree(results, site, table):
+    """``shapes`` has a class that is neither true nor predicted: rules differ by it."""
+    cell = next(c for c in table["cells"] if c["experiment"] == "fcn" and c["seed"] == 0)
+    page = (site / "runs" / "shapes__fcn__seed0.html").read_text(encoding="utf-8")
+    part = page[page.index('<details class="rules">') :]
+    rows = next(
+        rows
+        for rows in read(site / "runs" / "shapes__fcn__seed0.html").tables.values()
+        if "Differs from this board's rule in" in rows[0][-1]["text"]
+    )
+    by_rule = {row[0]["text"].split("also ")[0]: [c["text"] for c in row[1:]] for row in rows[1:]}
+    assert next(iter(by_rule)) == "semantic-pooled"
+    stored = {row["rule"]: row["miou"] for row in cell["record"]["rules"]["rows"]}
+    own = cell["record"]["scores"]["miou"]
+    assert by_rule["semantic-pooled"][:2] == [f"{100 * own:.2f}", ""]
+    zero = by_rule["ade20k-rule"]
+    assert zero[:2] == [f"{500 * own / 6:.2f}", f"{100 * (stored['ade20k-rule'] - own):+.2f}"]
+    assert zero[3:] == ["6", "absent classes count 0"]
+    assert by_rule["torchvision"][0] == "n/a"
+    low, high = (f(v for v in stored.values() if v is not None) for f in (min, max))
+    assert f"These predictions score {100 * low:.2f} to {100 * high:.2f} mIoU" in part
+    assert "1 classes (never seen) are neither true nor predicted" in part
+    command = part[part.index('<code class="command">') :].split(">", 1)[1].split("<", 1)[0]
+    words = shlex.split(unescape(command))
+    said = CliRunner().invoke(cli, [*words[1:], "--json"])
+    assert words[0] == "segbench"
+    found = json.loads(said.stdout)
+    assert {row["rule"]: row["miou"] for row in found["rules"]} == stored
+    assert found["causes"][1:] == cell["record"]["rules"]["causes"][1:]
+
+
+def test_only_semantic_records_have_other_rules(site):
+    page = (site / "runs" / "shapes__mask_rcnn__seed0.html").read_text(encoding="utf-8")
+    assert "Why do tools disagree" not in page
