@@ -126,7 +126,7 @@ def class_count(protocol: Protocol, num_classes: int | None) -> int:
 def _instance(gt: Path, pred: Path, warnings: list[str]) -> dict[str, Counts]:
     from segbench.evaluation.instance import match_files
 
-    return {**match_files(gt, pred, warnings=warnings)}
+    return dict(match_files(gt, pred, warnings=warnings))
 
 
 def _cityscapes(

@@ -115,7 +115,7 @@ def count_split(
         overlaps = cityscapes_coco.count_instances_of(dataset, split, predictions, records)
         return {"segm_overlaps": overlaps}
     truth, results = dataset.instances_file(split), predictions / "instances.json"
-    return {**instance.match_files(truth, results)}
+    return dict(instance.match_files(truth, results))
 
 
 def _count_semantic(

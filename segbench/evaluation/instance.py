@@ -143,7 +143,7 @@ def match_files(
     *,
     iou_types: Sequence[IouType] = ("segm", "bbox"),
     warnings: list[str] | None = None,
-) -> dict[IouType, InstanceCounts]:
+) -> dict[str, InstanceCounts]:
     """Match masks and boxes of two files, which are read and checked once.
 
     Args:
