@@ -90,6 +90,10 @@ def pooled(folder: Path) -> ScoreSet:
     return label_maps(folder, (0, 1, 2, 255, 1), "--num-classes", "3")
 
 
+def wide(folder: Path) -> ScoreSet:
+    return label_maps(folder, (2, 4, 9, 255, 14), "--num-classes", "19")
+
+
 def voc(folder: Path) -> ScoreSet:
     found = label_maps(folder, (0, 15, 20, 7, 3), "--protocol", "voc2012")
     truth = np.array(Image.open(folder / "gt/a.png"))
@@ -102,10 +106,14 @@ def ade20k(folder: Path) -> ScoreSet:
     return label_maps(folder, (0, 3, 9, 150, 17), "--protocol", "ade20k-150")
 
 
+def ade20k_low(folder: Path) -> ScoreSet:
+    return label_maps(folder, (0, 3, 9, 149, 17), "--protocol", "ade20k-150")
+
+
 def cityscapes(folder: Path) -> ScoreSet:
     """Truths with instance ids in a folder a city, predictions in one folder."""
     labels = np.resize(np.array([7, 11, 26, 0, 23], dtype=np.uint8), SHAPE)
-    numbers = np.where(labels == 26, 26001, labels).astype(np.uint16)
+    numbers = np.where(labels == 26, np.uint16(26001), labels)
     for frame in FRAMES:
         write_label_map(folder / f"gt/ulm/{frame}_gtFine_labelIds.png", labels)
         write_label_map(folder / f"gt/ulm/{frame}_gtFine_instanceIds.png", numbers)
