@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from segbench.errors import DataError
+from segbench.evaluation._images import count_in_parts, load_for
+from segbench.evaluation._label_counting import (
+    EXAMPLES,
+    FilePairs,
+    Findings,
+    Pairs,
+    instance_file,
+)
 from segbench.evaluation._protocol_types import Protocol
 from segbench.evaluation.cityscapes import LABELS as CITYSCAPES
-from segbench.evaluation.cityscapes import MAX_LABEL_ID
-from segbench.evaluation.cityscapes_instances import LabelCounts, count_instances, count_labels
+from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.cityscapes_instances import merge as merge_labels
-from segbench.evaluation.label_codes import TRAIN_IDS, UNKNOWN, LabelCode
-from segbench.evaluation.semantic import SemanticCounts, count_ids, from_table, merge
-from segbench.formats import read_label_map
-from segbench.progress import track
+from segbench.evaluation.label_codes import TRAIN_IDS, LabelCode
+from segbench.evaluation.semantic import SemanticCounts, merge
 from segbench.types import IntArray
 
-_EXAMPLES = 3
 _CITYSCAPES_STEM = re.compile(r"^[^_]+_[^_]+_[^_]+")
 """City, sequence and frame, which a prediction's file name starts with."""
-Pairs = list[tuple[Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class CountedFolder:
 
 
 def count_folder(
-    truth: Path, prediction: Path, *, protocol: Protocol, num_classes: int
+    truth: Path, prediction: Path, *, protocol: Protocol, num_classes: int, workers: int = 1
 ) -> CountedFolder:
     """Count every truth of a folder against its prediction.
 
@@ -52,44 +55,24 @@ def count_folder(
         prediction: Folder of PNGs of the same names (Cityscapes: same first three parts).
         protocol: Its ``labels`` say what the numbers mean.
         num_classes: C.
+        workers: Processes that count images; the counts are the same for any number.
 
     Raises:
         DataError: A prediction is missing or twice there, or files have a fault; the message
             names each kind of fault, how often and the first three files.
     """
     code = protocol.labels
-    pairs = pair_files(truth, prediction, by_frame=code is CITYSCAPES)
-    counter = _Counter(code, num_classes)
-    parts = [counter.add(*pair) for pair in track(pairs, len(pairs), "count label maps")]
-    counter.raise_faults(prediction)
-    known = [part for part in parts if part is not None]
-    warnings = suspicions(counter.pooled, code, num_classes)
-    return CountedFolder(merge(known), warnings, _label_counts(pairs, counter.tables))
-
-
-def _label_counts(pairs: Pairs, tables: Sequence[IntArray]) -> LabelCounts | None:
-    """Return the pixels by label id; ``tables`` is empty under other numberings."""
-    if not tables:
-        return None
-    named = all(_instance_file(truth).is_file() for truth, _ in pairs)
-    return merge_labels(
-        [
-            count_labels(table, _instances(*pair) if named else None, image_id=pair[0].stem)
-            for pair, table in zip(pairs, tables, strict=True)
-        ]
-    )
-
-
-def _instances(truth: Path, prediction: Path) -> IntArray:
-    file = _instance_file(truth)
-    try:
-        return count_instances(read_label_map(file), read_label_map(prediction))
-    except DataError as error:
-        raise DataError(f"{file}: {error.what}", fix=error.fix) from error
-
-
-def _instance_file(truth: Path) -> Path:
-    return truth.with_name(truth.name.replace("labelIds", "instanceIds"))
+    pairs = pair_files(truth, prediction, by_frame=code == CITYSCAPES)
+    named = code == CITYSCAPES and all(instance_file(file).is_file() for file, _ in pairs)
+    load_for(2 * len(pairs), pairs[0][0])
+    found = Findings(code)
+    count = FilePairs(pairs, code, num_classes, named).count
+    for part in count_in_parts(count, len(pairs), label="count label maps", workers=workers):
+        found.add(part)
+    found.raise_faults(prediction)
+    warnings = suspicions(found.pooled, code, num_classes)
+    labels = merge_labels(found.labels) if found.labels else None
+    return CountedFolder(merge(found.counts), warnings, labels)
 
 
 def pair_frames(truth: Path, prediction: Path, *, truths: str, predictions: str) -> Pairs:
@@ -150,100 +133,17 @@ def _pair(
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(truths)} predictions are missing: "
-            f"{', '.join(missing[:_EXAMPLES])}",
+            f"{', '.join(missing[:EXAMPLES])}",
             fix="a partial result is never scored: predict every image",
         )
     double = [path.name for path in truths if len(predictions[key(path)]) > 1]
     if double:
         raise DataError(
             f"{folder}: {len(double)} truths have more than one prediction: "
-            f"{', '.join(double[:_EXAMPLES])}",
+            f"{', '.join(double[:EXAMPLES])}",
             fix="keep one prediction a truth",
         )
     return [(path, predictions[key(path)][0]) for path in truths]
-
-
-@dataclass
-class _Counter:
-    """Counts file pairs and collects what is wrong with them."""
-
-    code: LabelCode
-    num_classes: int
-    pooled: IntArray = field(default_factory=lambda: np.zeros((256, 256), dtype=np.int64))
-    faults: dict[str, list[str]] = field(default_factory=dict)
-    tables: list[IntArray] = field(default_factory=list)
-    """Cityscapes: [34, 34] pixels of pairs of label ids, an image each."""
-
-    def add(self, truth_path: Path, prediction_path: Path) -> SemanticCounts | None:
-        """Return the counts of one pair; None when it has a fault."""
-        truth = self._read(truth_path, "truths")
-        prediction = self._read(prediction_path, "predictions")
-        if truth is None or prediction is None:
-            return None
-        if truth.shape != prediction.shape:
-            found = f"{prediction_path.name} {_size(prediction)} for {_size(truth)}"
-            self._fault("predictions have another size than their truth", found)
-            return None
-        table = count_ids(truth, prediction)
-        right = [
-            self._in_range(truth, table.sum(axis=1), truth_path, "truths"),
-            self._in_range(prediction, table.sum(axis=0), prediction_path, "predictions"),
-        ]
-        if not all(right):
-            return None
-        self.pooled += table
-        if self.code is CITYSCAPES:
-            self.tables.append(table[: MAX_LABEL_ID + 1, : MAX_LABEL_ID + 1].copy())
-        return from_table(
-            table,
-            truth=self.code.truth_table(self.num_classes),
-            prediction=self.code.prediction_table(self.num_classes),
-            num_classes=self.num_classes,
-            image_id=truth_path.stem,
-        )
-
-    def _read(self, path: Path, side: str) -> IntArray | None:
-        try:
-            return read_label_map(path)
-        except DataError as error:
-            reason = error.what.replace(str(path), "").strip(": ")
-            self._fault(f"{side} cannot be read as label maps", f"{path.name} ({reason})")
-            return None
-
-    def _in_range(self, labels: IntArray, pixels: IntArray, path: Path, side: str) -> bool:
-        """Note numbers that mean nothing; ``pixels`` [256] counts those of a uint8 map."""
-        make = self.code.truth_table if side == "truths" else self.code.prediction_table
-        known = make(self.num_classes) != UNKNOWN
-        if labels.dtype == np.uint8:
-            unknown = np.flatnonzero((pixels > 0) & ~known)
-        else:
-            unknown = np.setdiff1d(labels, np.flatnonzero(known))
-        if len(unknown):
-            found = f"{path.name} {unknown[:_EXAMPLES].tolist()}"
-            self._fault(f"{side} hold numbers outside {describe(self.code)}", found)
-        return not len(unknown)
-
-    def _fault(self, kind: str, example: str) -> None:
-        self.faults.setdefault(kind, []).append(example)
-
-    def raise_faults(self, folder: Path) -> None:
-        """Raise one error over all faults that were found."""
-        lines = [
-            f"{folder}: {len(found)} {kind}; first {', '.join(found[:_EXAMPLES])}"
-            for kind, found in self.faults.items()
-        ]
-        if lines:
-            fix = f"one 8-bit grey or palette PNG an image at its own size; {self.code.meaning}"
-            raise DataError("\n".join(lines), fix=fix)
-
-
-def _size(labels: IntArray) -> str:
-    return f"{labels.shape[0]}x{labels.shape[1]}"
-
-
-def describe(code: LabelCode) -> str:
-    """Return how a numbering is called in messages."""
-    return f"the '{code.name}' numbering"
 
 
 def suspicions(pooled: IntArray, code: LabelCode, num_classes: int) -> list[str]:
