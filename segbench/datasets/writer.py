@@ -21,14 +21,15 @@ from typing import Any, Literal
 
 from segbench.datasets.build import (
     SHOWN_FINDINGS,
-    Finding,
+    BadImage,
     Splits,
     image_jobs,
     numbers_of,
     refuse,
     write_images,
 )
-from segbench.datasets.documents import ContentDigest, SplitSummary, describe, write_documents
+from segbench.datasets.documents import ContentDigest, describe, write_documents
+from segbench.datasets.facts import Finding, SplitFacts, split_findings
 from segbench.datasets.journal import FOLDERS, JOURNAL, Journal, open_journal
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
@@ -135,12 +136,21 @@ def _raw_folder(info: DatasetInfo, raw: Path | None) -> Path | None:
         return None
     if raw is None or not Path(raw).expanduser().is_dir():
         found = "no raw folder was given" if raw is None else f"{raw} is not a folder"
+        first = f"segbench download {info.name} first, or " if info.archives else ""
         raise DataError(
-            f"dataset '{info.name}' is read from a folder you supply; {found}. {info.layout}",
-            fix=f"segbench prepare {info.name} --raw <folder>, or datasets: {info.name}: raw: "
-            f"in the configuration; the data: {info.homepage}",
+            f"dataset '{info.name}' is read from a folder; {found}. {info.layout}",
+            fix=f"{first}segbench prepare {info.name} --raw <folder>, or datasets: {info.name}: "
+            f"raw: in the configuration; the data: {info.homepage}",
         )
-    return Path(raw).expanduser()
+    folder = Path(raw).expanduser()
+    half = sorted(path.name.removeprefix(".unpack-") for path in folder.glob(".unpack-*"))
+    if half:
+        raise DataError(
+            f"{folder} is not whole: {', '.join(half)} is being unpacked, or was when a process "
+            "was killed",
+            fix=f"segbench download {info.name} --raw {folder}",
+        )
+    return folder
 
 
 def _refuse_duplicates(name: str, splits: Splits) -> None:
@@ -225,43 +235,54 @@ class _Build:
     bad_images: BadImages
 
     def run(self) -> None:
-        _announce_partial(self.info, self.splits)
         total = sum(len(items) for items in self.splits.values())
         with open_journal(self.out, self.request, total) as journal:
-            found = write_images(
+            bad = write_images(
                 self.info, self.out, splits=self.splits, journal=journal, workers=self.workers
             )
-            if self.bad_images == "fail" or len(found) == total:
-                refuse(self.info.name, found, total)
-            self._complete(journal, found)
+            if self.bad_images == "fail" or len(bad) == total:
+                refuse(self.info.name, bad, total)
+            self._complete(journal, bad)
 
-    def _complete(self, journal: Journal, skipped: list[Finding]) -> None:
-        """Write the documents and, when every file is safe on the disk, ``dataset.json``."""
-        digest, numbers = ContentDigest(self.info), numbers_of(self.splits)
-        summaries: dict[str, SplitSummary] = {}
-        for split in sorted(
-            split for split in numbers if any(n in journal for n in numbers[split])
-        ):
-            summaries[split] = write_documents(
-                self.info, self.out, split=split, digest=digest,
-                entries=partial(journal.entries, numbers[split]),
-            )  # fmt: skip
+    def _complete(self, journal: Journal, skipped: list[BadImage]) -> None:
+        """Write the documents, check the whole and, when it is on the disk, ``dataset.json``."""
+        digest = ContentDigest(self.info)
+        facts = self._write_splits(journal, digest)
+        findings = split_findings(
+            facts, table=self.info.table, tasks=self.info.tasks, official=self.info.splits
+        )
+        _announce(self.info.name, findings)
         description = describe(
-            self.info, {split: summaries[split] for split in numbers if split in summaries},
-            options=self.options, request=self.request, digest=digest.hexdigest(),
-        )  # fmt: skip
+            self.info, facts, options=self.options, request=self.request, digest=digest.hexdigest()
+        )
+        description["checked"] = {"warnings": [finding.as_json() for finding in findings]}
         if skipped:
-            description["skipped"] = [asdict(finding) for finding in skipped]
+            description["skipped"] = [asdict(image) for image in skipped]
             say(f"warning: {self.info.name}: {len(skipped)} bad images are left out")
         os.sync()
         write_json(self.out / "dataset.json", description)
 
-
-def _announce_partial(info: DatasetInfo, splits: Splits) -> None:
-    for split, official in info.splits.items():
-        found = len(splits.get(split, ()))
-        if official is not None and found != official:
-            say(
-                f"warning: {info.name} {split}: {found} images, the official split has {official}; "
-                "scores on it do not compare with published ones"
+    def _write_splits(self, journal: Journal, digest: ContentDigest) -> dict[str, SplitFacts]:
+        numbers = numbers_of(self.splits)
+        kept = [split for split in numbers if any(n in journal for n in numbers[split])]
+        facts = {
+            split: write_documents(
+                self.info, self.out, split=split, digest=digest,
+                entries=partial(journal.entries, numbers[split]),
             )
+            for split in sorted(kept)
+        }  # fmt: skip
+        return {split: facts[split] for split in kept}
+
+
+def _announce(name: str, findings: list[Finding]) -> None:
+    """Say the warnings; refuse a dataset with errors."""
+    for finding in findings:
+        if finding.level == "warning":
+            say(f"warning: {name} {finding.where}: {finding.what}")
+    errors = [str(finding) for finding in findings if finding.level == "error"]
+    if errors:
+        raise DataError(
+            f"{name} cannot be used:\n  " + "\n  ".join(errors),
+            fix="correct the raw folder and run the same command again",
+        )
