@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--protocol", help="Protocol id; default: the dataset's.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print the records.")
 def evaluate(
     data: Path, split: str, tasks: tuple[str, ...], predictions: Path, protocol: str | None,
-    out: Path, as_json: bool,
+    out: Path, workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Score a finished prediction folder: counts.npz and record.json of each task.
 
@@ -44,9 +45,12 @@ def evaluate(
     dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
     chosen = tasks or _present(dataset, predictions)
     records = [
-        _score(dataset, split, predictions, manifest, cast("Task", task), protocol, out / task)
+        _score(
+            dataset, split, predictions, manifest,
+            cast("Task", task), protocol, out / task, workers,
+        )
         for task in chosen
-    ]
+    ]  # fmt: skip
     write_json(out / "records.json", {"schema": 1, "records": records})
     if as_json:
         output.json_out(records)
@@ -71,6 +75,7 @@ def _score(
     task: Task,
     protocol: str | None,
     out: Path,
+    workers: int,
 ) -> dict[str, Any]:
     from segbench.evaluation.counts import load_counts
     from segbench.evaluation.explain import explain_parts
@@ -85,6 +90,7 @@ def _score(
     result = score(
         dataset, split, predictions,
         task=task, protocol_id=protocol_id, counts_path=out / "counts.npz",
+        workers=workers,
     )  # fmt: skip
     parts = load_counts(out / "counts.npz")
     record = build_record(

@@ -9,6 +9,14 @@ from typing import Any
 
 import click
 
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that read and count label maps; the scores are the same for any number.",
+)
+
 
 def json_out(value: Any) -> None:
     """Print JSON to standard output."""

@@ -38,10 +38,11 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--protocol", help="Protocol id; default: the generic one of the task.")
 @click.option("--out", type=PATH, help="Folder for scores.json and counts.npz.")
+@output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def score(
     task: str, gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None,
-    num_classes: int | None, protocol: str | None, out: Path | None, as_json: bool,
+    num_classes: int | None, protocol: str | None, out: Path | None, workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Score prediction files of any framework under a named protocol.
 
@@ -59,13 +60,13 @@ def score(
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
     if task == "semantic":
-        parts = _semantic(gt, pred, chosen, num_classes, warnings)
+        parts = _semantic(gt, pred, chosen, num_classes, warnings, workers)
     elif chosen.overlaps == "cityscapes":
         parts = _cityscapes(gt, pred, gt_folder, warnings)
     elif task == "instance":
         parts = _instance(gt, pred, warnings)
     else:
-        parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings)
+        parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings, workers)
     scores = _named(score_parts(parts, chosen), chosen)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -97,12 +98,13 @@ def _shown(value: float | int) -> str:
 
 
 def _semantic(
-    gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str]
-) -> dict[str, Counts]:
+    gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str],
+    workers: int,
+) -> dict[str, Counts]:  # fmt: skip
     from segbench.evaluation.label_folders import count_folder
 
     classes = class_count(protocol, num_classes)
-    found = count_folder(gt, pred, protocol=protocol, num_classes=classes)
+    found = count_folder(gt, pred, protocol=protocol, num_classes=classes, workers=workers)
     warnings.extend(found.warnings)
     labels = {"semantic_labels": found.labels} if found.labels else {}
     return {"semantic": found.counts, **labels}
@@ -158,14 +160,15 @@ def _write_official(parts: dict[str, Counts], out: Path) -> None:
 
 
 def _panoptic(
-    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, warnings: list[str]
-) -> dict[str, Counts]:
+    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, warnings: list[str],
+    workers: int,
+) -> dict[str, Counts]:  # fmt: skip
     from segbench.evaluation.panoptic_files import evaluate_panoptic
 
     counts = evaluate_panoptic(
         gt, pred,
         truth_folder=gt_folder or gt.with_suffix(""),
         prediction_folder=pred_folder or pred.with_suffix(""),
-        warnings=warnings,
+        warnings=warnings, workers=workers,
     )  # fmt: skip
     return {"panoptic": counts}

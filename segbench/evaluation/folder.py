@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from segbench.evaluation import (
     panoptic,
     semantic,
 )
+from segbench.evaluation._images import count_in_parts, load_for
 from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.counts import Counts, save_counts
 from segbench.evaluation.panoptic_files import evaluate_panoptic
 from segbench.evaluation.protocol import Protocol, get_protocol
 from segbench.formats import read_label_map
 from segbench.prepared import PreparedDataset
-from segbench.progress import track
 from segbench.types import Category, ImageRecord, Task
 
 
@@ -52,6 +53,7 @@ def evaluate(
     task: Task,
     protocol_id: str,
     counts_path: Path,
+    workers: int = 1,
 ) -> Evaluation:
     """Score every image of a split and store the counts.
 
@@ -62,6 +64,7 @@ def evaluate(
         task: What to score.
         protocol_id: The protocol to score under.
         counts_path: Where the counts of each image go (``counts.npz``).
+        workers: Processes that count images; the counts are the same for any number.
 
     Raises:
         ConfigError: The dataset has no such split or truth, or the protocol does not fit.
@@ -76,8 +79,9 @@ def evaluate(
         )
     records = dataset.images(split)
     parts = count_split(
-        dataset, split, Path(predictions), task=task, records=records, protocol=protocol
-    )
+        dataset, split, Path(predictions),
+        task=task, records=records, protocol=protocol, workers=workers,
+    )  # fmt: skip
     _check_images(parts, records)
     result = score_parts(parts, protocol)
     save_counts(counts_path, parts)
@@ -93,11 +97,12 @@ def count_split(
     task: Task,
     records: Sequence[ImageRecord],
     protocol: Protocol,
+    workers: int = 1,
 ) -> dict[str, Counts]:
     """Return the counts of a split by part, as ``counts.npz`` stores them."""
     if task == "semantic":
         parts: dict[str, Counts] = {
-            "semantic": _count_semantic(records, predictions, len(dataset.table))
+            "semantic": _count_semantic(records, predictions, len(dataset.table), workers)
         }
         if protocol.instance_weighted:
             found = cityscapes_coco.count_labels_of(dataset, split, predictions, records)
@@ -109,6 +114,7 @@ def count_split(
             predictions / "panoptic.json",
             truth_folder=dataset.panoptic_folder(split),
             prediction_folder=predictions / "panoptic",
+            workers=workers,
         )
         return {"panoptic": segments}
     if protocol.overlaps == "cityscapes":
@@ -119,7 +125,7 @@ def count_split(
 
 
 def _count_semantic(
-    records: Sequence[ImageRecord], predictions: Path, num_classes: int
+    records: Sequence[ImageRecord], predictions: Path, num_classes: int, workers: int
 ) -> semantic.SemanticCounts:
     folder = predictions / "semantic"
     missing = [r.stem for r in records if not (folder / f"{r.stem}.png").is_file()]
@@ -129,8 +135,17 @@ def _count_semantic(
             f"{', '.join(f'{stem}.png' for stem in missing[:3])}",
             fix="predict every image of the split; a part of it is never scored",
         )
-    steps = track(records, len(records), "evaluate semantic")
-    return semantic.merge([_count_image(record, folder, num_classes) for record in steps])
+    count = partial(_count_images, records, folder, num_classes)
+    if records and records[0].semantic is not None:
+        load_for(2 * len(records), records[0].semantic)
+    parts = count_in_parts(count, len(records), label="evaluate semantic", workers=workers)
+    return semantic.merge(list(parts))
+
+
+def _count_images(
+    records: Sequence[ImageRecord], folder: Path, num_classes: int, images: range
+) -> semantic.SemanticCounts:
+    return semantic.merge([_count_image(records[i], folder, num_classes) for i in images])
 
 
 def _count_image(record: ImageRecord, folder: Path, num_classes: int) -> semantic.SemanticCounts:
