@@ -17,6 +17,7 @@ _PARTS: dict[str, Task] = {
     "semantic": "semantic",
     "panoptic": "panoptic",
     "segm": "instance",
+    "segm_boundary": "instance",
     "bbox": "instance",
     "segm_overlaps": "instance",
 }

@@ -37,7 +37,7 @@ def accumulate(counts: InstanceCounts, *, every_limit: bool = True) -> Accumulat
     """
     from segbench.evaluation import _ap_kernels
 
-    params = Params(iouType=counts.iou_type)
+    params = Params(iouType="segm")
     limits = np.array(params.maxDets, dtype=np.int64)
     classes, areas = len(counts.category_ids), len(params.areaRng)
     detections, truths = counts.cells[:, 2], counts.cells[:, 3]

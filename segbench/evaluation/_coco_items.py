@@ -12,7 +12,8 @@ from segbench.evaluation._coco_matching import Entry, Items
 from segbench.evaluation._coco_shapes import Boxes, Masks, mask_text, read_boxes, read_masks
 from segbench.types import BoolArray, FloatArray, IntArray
 
-IouType = Literal["segm", "bbox"]
+IouType = Literal["segm", "bbox", "boundary"]
+"""What is matched: masks, boxes, or masks and their boundaries."""
 
 
 class CellIndex:

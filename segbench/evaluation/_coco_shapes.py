@@ -34,6 +34,7 @@ class Masks(NamedTuple):
 
     ``text``: all texts in one buffer. ``begins``, ``stops``, ``pixels`` int64 [n]: where each
     one lies, and pixels of its image. ``areas`` float64 [n] in pixels. ``boxes`` float64 [n, 4].
+    ``heights`` int64 [n] of the images.
     """
 
     text: Any
@@ -42,14 +43,14 @@ class Masks(NamedTuple):
     pixels: IntArray
     areas: FloatArray
     boxes: FloatArray
+    heights: IntArray
 
     def text_of(self, index: int) -> bytes:
         """Return the text of one mask."""
         return bytes(self.text[self.begins[index] : self.stops[index]])
 
     def take(self, order: IntArray) -> Masks:
-        begins, stops, pixels = self.begins[order], self.stops[order], self.pixels[order]
-        return Masks(self.text, begins, stops, pixels, self.areas[order], self.boxes[order])
+        return Masks(self.text, *(column[order] for column in self[1:]))
 
 
 class BrokenMaskError(ValueError):
@@ -76,7 +77,7 @@ def read_masks(texts: Sequence[Any], heights: IntArray, widths: IntArray) -> Mas
     areas, boxes = np.zeros(len(texts)), np.zeros((len(texts), 4))
     if _rle_kernels.measure(*joined, heights, widths, areas, boxes) >= 0:
         raise BrokenMaskError
-    return Masks(*joined, heights * widths, areas, boxes)
+    return Masks(*joined, heights * widths, areas, boxes, heights)
 
 
 def _join(texts: Sequence[Any]) -> tuple[Any, IntArray, IntArray]:

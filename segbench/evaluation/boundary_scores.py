@@ -31,6 +31,7 @@ from segbench.evaluation.semantic import SemanticCounts
 from segbench.types import FloatArray, IntArray
 
 PREFIX = "boundary_"
+_NOT_COUNTED, _FIX = "boundaries were not counted", "score again with --boundary"
 METRICS: Mapping[str, bool] = {
     **dict.fromkeys(("boundary_miou", "boundary_f"), False),
     **dict.fromkeys(("boundary_iou.", "boundary_f."), True),
@@ -72,9 +73,25 @@ def boundary_view(counts: PanopticCounts) -> PanopticCounts:
         ConfigError: Boundaries were not counted.
     """
     if not has_boundaries(counts):
-        raise ConfigError("boundaries were not counted", fix="score again with --boundary")
+        raise ConfigError(_NOT_COUNTED, fix=_FIX)
     matches, lost = boundary_matches(counts.matches)
     return replace(counts, matches=matches, errors=np.concatenate([counts.errors, lost]))
+
+
+def part_of(parts: Mapping[str, Any], metric: str) -> tuple[Any, str]:
+    """Return the counts a boundary metric is of, and its key there.
+
+    Raises:
+        ConfigError: Boundaries were not counted.
+    """
+    if "semantic" in parts:
+        _tables(parts["semantic"])
+        return parts["semantic"], metric
+    if "panoptic" in parts:
+        return boundary_view(parts["panoptic"]), metric.removeprefix(PREFIX)
+    if "segm_boundary" not in parts:
+        raise ConfigError(_NOT_COUNTED, fix=_FIX)
+    return parts["segm_boundary"], metric.removeprefix(PREFIX)
 
 
 def _semantic_scores(counts: SemanticCounts, protocol: Protocol) -> dict[str, Any]:
@@ -128,7 +145,7 @@ def _ratios(
 
 def _tables(counts: SemanticCounts) -> BoundaryTables:
     if counts.boundary is None:
-        raise ConfigError("boundaries were not counted", fix="score again with --boundary")
+        raise ConfigError(_NOT_COUNTED, fix=_FIX)
     return counts.boundary
 
 

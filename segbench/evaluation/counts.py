@@ -38,6 +38,7 @@ _CLASSES: Mapping[str, type[Counts]] = {
     "semantic_labels": cityscapes_instances.LabelCounts,
     "panoptic": panoptic.PanopticCounts,
     "segm": instance.InstanceCounts,
+    "segm_boundary": instance.InstanceCounts,
     "bbox": instance.InstanceCounts,
     "segm_overlaps": cityscapes_ap.OverlapCounts,
 }

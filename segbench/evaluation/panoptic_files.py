@@ -27,6 +27,7 @@ def evaluate_panoptic(
     truth_folder: Path,
     prediction_folder: Path,
     strict_compat: bool = False,
+    boundary: bool = False,
     warnings: list[str] | None = None,
     workers: int = 1,
 ) -> PanopticCounts:
@@ -40,6 +41,7 @@ def evaluate_panoptic(
         prediction_folder: Folder of the predicted PNGs.
         strict_compat: See ``segbench.evaluation.panoptic``; here it also lets the last of
             several annotations of one image win, as panopticapi does.
+        boundary: Count boundaries too, for Boundary PQ.
         warnings: Takes what is odd in the truth though it can be scored: areas that differ
             from the PNG, ids in the PNG that no segment has.
         workers: Processes that count images; the counts are the same for any number.
@@ -64,9 +66,8 @@ def evaluate_panoptic(
         check_segments([p for _, p in pairs], prediction_json, known=known, truth=False)
     check_files(annotations, truth_folder, option="--gt-folder")
     check_files([p for _, p in pairs], prediction_folder, option="--pred-folder")
-    files = _Files(
-        pairs, (truth_folder, prediction_folder), categories, strict_compat, warnings is not None
-    )
+    folders, look = (truth_folder, prediction_folder), warnings is not None
+    files = _Files(pairs, folders, categories, strict_compat, look, boundary)
     counted = _count_all(files, prediction_json, workers=workers)
     if warnings is not None:
         warnings.extend(_describe([part.oddities for part in counted], truth_json))
@@ -91,6 +92,7 @@ class _Files:
     categories: CategoryTable
     strict_compat: bool
     look: bool
+    boundary: bool
 
     def count(self, images: range) -> _Counted:
         parts: list[PanopticCounts] = []
@@ -117,6 +119,7 @@ class _Files:
                 image_id=truth["image_id"],
                 position=position,
                 strict_compat=self.strict_compat,
+                boundary=self.boundary,
             )
         except DataError as error:
             if str(prediction_png) in error.what:

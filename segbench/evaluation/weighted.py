@@ -19,6 +19,7 @@ from segbench.evaluation import (
     _weighted_cityscapes,
     _weighted_panoptic,
     _weighted_semantic,
+    boundary_scores,
     semantic,
 )
 from segbench.evaluation.cityscapes_ap import OverlapCounts
@@ -76,6 +77,8 @@ def statistic(parts: Mapping[str, Counts], protocol: Protocol, metric: str) -> S
 
 def _part(parts: Mapping[str, Counts], metric: str) -> tuple[Counts, str]:
     """Return the counts a metric is of, and its key there."""
+    if metric.startswith(boundary_scores.PREFIX):
+        return boundary_scores.part_of(parts, metric)
     if metric.startswith("box_") and "bbox" in parts:
         return parts["bbox"], metric.removeprefix("box_")
     if metric.partition(".")[0] in ("iiou", "category_iiou") and "semantic_labels" in parts:
@@ -96,7 +99,11 @@ def _evaluator(
     if isinstance(counts, semantic.SemanticCounts):
         semantic.scores(counts, protocol)  # refuses what the protocol refuses
         known, num_classes = _weighted_semantic.METRICS, counts.num_classes + protocol.void_class
+        if counts.boundary is not None:
+            known = {**known, **boundary_scores.METRICS}
         key, index = _parse(metric, known, num_classes)
+        if key.startswith(boundary_scores.PREFIX):
+            return boundary_scores.evaluator(counts, place, protocol, key=key, index=index)
         return _weighted_semantic.evaluator(counts, place, protocol, key=key, index=index)
     if isinstance(counts, LabelCounts):
         _check_task(protocol, "semantic")
