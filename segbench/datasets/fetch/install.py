@@ -44,8 +44,7 @@ def install(
     with writing(places.work):
         places.work.mkdir(parents=True)
     try:
-        files = _unpacked(places, packed, limits)
-        _refuse_clashes(places, files)
+        files = _without_clashes(places, _unpacked(places, packed, limits))
         check()
     except BaseException:
         shutil.rmtree(places.work, ignore_errors=True)
@@ -76,20 +75,27 @@ def _unpacked(places: Places, packed: Path, limits: Limits) -> list[UnpackedFile
     return [UnpackedFile(packed.name, size, file_digest(target))]
 
 
-def _refuse_clashes(places: Places, files: Sequence[UnpackedFile]) -> None:
-    """Refuse an archive that would replace other bytes; a second licence text is dropped."""
+def _without_clashes(places: Places, files: Sequence[UnpackedFile]) -> list[UnpackedFile]:
+    """Return the files that may be moved; a second licence text is dropped.
+
+    Raises:
+        DataError: One would replace a file of other content.
+    """
+    kept: list[UnpackedFile] = []
     for file in files:
         target = places.target / file.path
         if not os.path.lexists(target) or _is_same(target, file):
-            continue
-        if file.path.lower().startswith(NOTES) and "/" not in file.path:
+            kept.append(file)
+        elif file.path.lower().startswith(NOTES) and "/" not in file.path:
             say(f"{places.archive.name}: {target} of another archive stays")
             (places.work / file.path).unlink()
-            continue
-        raise DataError(
-            f"{places.archive.name} brings {file.path}, but {target} is there with other content",
-            fix=f"move {target} away and run the same command again",
-        )
+        else:
+            raise DataError(
+                f"{places.archive.name} brings {file.path}, but {target} is there with other "
+                "content",
+                fix=f"move {target} away and run the same command again",
+            )
+    return kept
 
 
 def _is_same(target: Path, file: UnpackedFile) -> bool:
