@@ -208,35 +208,6 @@ def test_a_prediction_of_another_size_names_its_file(dataset, oracle):
         run(dataset, oracle, "semantic")
 
 
-def test_missing_panoptic_predictions_are_named(dataset, oracle):
-    content = read_json(oracle / "panoptic.json")
-    content["annotations"].pop()
-    write_json(oracle / "panoptic.json", content)
-    with pytest.raises(DataError, match=r"no prediction for 1 of 3 images, first ids \[8\]"):
-        run(dataset, oracle, "panoptic")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c["annotations"].append(c["annotations"][0]), r"repeat the image.*\[12\]"),
-        (lambda c: c["annotations"][0].pop("file_name"), "1 annotations lack one of image_id"),
-        (lambda c: c["annotations"][0]["segments_info"].pop(), r"012\.png: .*in the PNG but"),
-        (
-            lambda c: c["annotations"][0].update(file_name="no.png"),
-            r"listed PNGs do not exist, first no\.png",
-        ),
-        (lambda c: c.pop("annotations"), "expected an object with a list 'annotations'"),
-    ],
-)
-def test_broken_panoptic_files_are_named(dataset, oracle, change, message):
-    content = read_json(oracle / "panoptic.json")
-    change(content)
-    write_json(oracle / "panoptic.json", content)
-    with pytest.raises(DataError, match=message):
-        run(dataset, oracle, "panoptic")
-
-
 def test_truth_and_image_list_must_agree(dataset, oracle):
     rows = [json.loads(line) for line in (dataset.root / "val.jsonl").read_text().splitlines()]
     write_jsonl(dataset.root / "val.jsonl", rows[:2])
