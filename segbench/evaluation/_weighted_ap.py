@@ -17,17 +17,20 @@ from functools import partial
 import numpy as np
 
 from segbench.evaluation._weighted_semantic import divide, mean_known
-from segbench.evaluation.instance import InstanceCounts
+from segbench.evaluation.instance import IOU_KEYS, InstanceCounts
 from segbench.types import BoolArray, FloatArray, IntArray
 
+_KEYS = (
+    *("ap", *IOU_KEYS, "ap_small", "ap_medium", "ap_large"),
+    *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
+)
 METRICS: Mapping[str, bool] = {
-    **dict.fromkeys(("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"), False),
-    **dict.fromkeys(("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"), False),
-    **dict.fromkeys(("ap.", "ap50.", "ap75.", "ar_100."), True),
+    **dict.fromkeys(_KEYS, False),
+    **dict.fromkeys((f"{key}." for key in _KEYS), True),
 }
 """Metric -> whether a class follows."""
 _AREAS = {"small": 1, "medium": 2, "large": 3}
-_THRESHOLDS = {"ap50": slice(0, 1), "ap75": slice(5, 6)}
+_THRESHOLDS = {key: slice(place, place + 1) for place, key in enumerate(IOU_KEYS)}
 _MAX_DETECTIONS = {"ar_1": 1, "ar_10": 10}
 _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _CELLS = 2_000_000

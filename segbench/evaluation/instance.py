@@ -18,6 +18,7 @@ from segbench.errors import ConfigError, DataError
 from segbench.evaluation._coco_accumulate import Accumulated, accumulate
 from segbench.evaluation._coco_items import CellIndex, InstanceTable, IouType, table_of
 from segbench.evaluation._coco_matching import Items, Matches, match_items
+from segbench.evaluation.boundary_instance import match_boundaries
 from segbench.evaluation.coco_files import load_instances
 from segbench.evaluation.coco_oddities import instance_oddities
 from segbench.evaluation.protocol import Protocol
@@ -29,7 +30,11 @@ _KEYS = (
     *("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large"),
 )
 """COCOeval's twelve numbers in its order."""
-PREFIX: Mapping[IouType, str] = {"segm": "", "bbox": "box_"}
+IOU_KEYS = tuple(f"ap{percent}" for percent in range(50, 100, 5))
+"""AP at each of the ten IoU thresholds."""
+PREFIX: Mapping[IouType, str] = {"segm": "", "bbox": "box_", "boundary": "boundary_"}
+PARTS: Mapping[IouType, str] = {"segm": "segm", "bbox": "bbox", "boundary": "segm_boundary"}
+"""Names of the counts in ``counts.npz``."""
 _ALL_AREAS, _IOU_50, _IOU_75 = 0, 0, 5
 
 
@@ -150,7 +155,8 @@ def match_files(
         truth_json: COCO instances JSON.
         results_json: COCO results JSON with RLE masks and, for boxes, ``bbox``; boxes are
             taken from the masks where no detection has one.
-        iou_types: ``segm`` for masks, ``bbox`` for boxes.
+        iou_types: ``segm`` for masks, ``bbox`` for boxes, ``boundary`` for Boundary AP, which
+            needs ``segm`` beside it.
         warnings: With masks, takes what is odd in the files though it can be scored.
 
     Raises:
@@ -170,12 +176,32 @@ def _explain(
     truth_json: Path, results_json: Path, iou_types: Sequence[IouType], warnings: list[str]
 ) -> InstanceTable:
     """Read files in which something is wrong or unusual, entry by entry."""
-    for iou_type in iou_types:
+    for iou_type in (each for each in iou_types if each != "boundary"):
         files = load_instances(truth_json, results_json, iou_type=iou_type)
         if iou_type == "segm":
             places = {"truth_json": truth_json, "results_json": results_json}
             warnings.extend(instance_oddities(files.truth, files.detections, **places))
     return table_of(files.truth, files.detections, iou_types)
+
+
+def match_parts(
+    truth_json: Path,
+    results_json: Path,
+    *,
+    boundary: bool = False,
+    warnings: list[str] | None = None,
+) -> dict[str, Any]:
+    """Return the counts of two files by part, as ``counts.npz`` names them; see ``match_files``.
+
+    Args:
+        truth_json: COCO instances JSON.
+        results_json: COCO results JSON.
+        boundary: Match by boundaries too.
+        warnings: As in ``match_files``.
+    """
+    types: tuple[IouType, ...] = ("segm", "bbox", "boundary") if boundary else ("segm", "bbox")
+    found = match_files(truth_json, results_json, iou_types=types, warnings=warnings)
+    return {PARTS[iou_type]: counts for iou_type, counts in found.items()}
 
 
 def match_entries(
@@ -186,11 +212,12 @@ def match_entries(
 
 
 def match_table(table: InstanceTable, iou_type: IouType) -> InstanceCounts:
-    """Match the masks or the boxes of files that were read and checked."""
-    params = Params(iouType=iou_type)
+    """Match the masks, the boxes or the boundaries of files that were read and checked."""
+    params = Params(iouType="segm")
     found = table.detections.items(iou_type, params.maxDets[-1])
     known = table.truths.items(iou_type)
-    return counts_of(table.place, known, found, match_items(known, found, params), iou_type)
+    matching = match_boundaries if iou_type == "boundary" else match_items
+    return counts_of(table.place, known, found, matching(known, found, params), iou_type)
 
 
 def counts_of(
@@ -219,49 +246,51 @@ def scores(counts: InstanceCounts, protocol: Protocol) -> dict[str, Any]:
     """Turn matches into COCO's numbers.
 
     Returns:
-        The 12 numbers ``ap`` ... ``ar_large`` (fractions, None without truth), with
-        ``box_`` in front for boxes, and ``per_class``: a dict a category with ``ap``,
-        ``ap50``, ``ap75`` and ``ar_100``, prefixed likewise.
+        The 12 numbers ``ap`` ... ``ar_large`` (fractions, None without truth) and AP at the
+        other IoU thresholds, ``ap55`` ... ``ap95``, with ``box_`` in front for boxes; and
+        ``per_class``: a dict of the same keys for each category.
 
     Raises:
         ConfigError: The protocol is for another task.
     """
     if protocol.task != "instance":
         raise ConfigError(f"protocol '{protocol.id}' scores {protocol.task}, not instance")
-    found = accumulate(counts, every_limit=False)
+    parts = _parts(accumulate(counts, every_limit=False))
     prefix = PREFIX[counts.iou_type]
-    numbers = zip(_KEYS, _summary(found), strict=True)
-    result: dict[str, Any] = {prefix + key: value for key, value in numbers}
-    return {**result, "per_class": list(_per_class(found, prefix))}
+    columns = {prefix + key: _class_means(values) for key, values in parts.items()}
+    rows = zip(*columns.values(), strict=True)
+    return {
+        **{prefix + key: _mean_known(values) for key, values in parts.items()},
+        "per_class": [dict(zip(columns, row, strict=True)) for row in rows],
+    }
 
 
-def _summary(found: Accumulated) -> Iterator[float | None]:
-    """Yield the 12 numbers from the arrays, as COCOeval averages them."""
-    all_areas, last = found.precision[:, :, :, _ALL_AREAS, -1], found.recall.shape[-1] - 1
-    yield from map(_mean_known, (all_areas, all_areas[_IOU_50], all_areas[_IOU_75]))
-    areas = range(_ALL_AREAS + 1, found.recall.shape[2])
-    yield from (_mean_known(found.precision[:, :, :, area, -1]) for area in areas)
-    yield from (_mean_known(found.recall[:, :, _ALL_AREAS, m]) for m in range(last + 1))
-    yield from (_mean_known(found.recall[:, :, area, last]) for area in areas)
-
-
-def _per_class(found: Accumulated, prefix: str) -> Iterator[dict[str, Any]]:
-    precision = found.precision[:, :, :, _ALL_AREAS, -1]
-    recall = found.recall[:, :, _ALL_AREAS, -1]
-    for k in range(precision.shape[2]):
-        parts = {
-            "ap": precision[:, :, k],
-            "ap50": precision[_IOU_50, :, k],
-            "ap75": precision[_IOU_75, :, k],
-            "ar_100": recall[:, k],
-        }
-        yield {prefix + key: _mean_known(values) for key, values in parts.items()}
+def _parts(found: Accumulated) -> dict[str, FloatArray]:
+    """Return what each number is the mean of, [..., K]: the 12, then AP at the other IoUs."""
+    precision, recall = found.precision[..., -1], found.recall
+    all_areas = precision[..., _ALL_AREAS]
+    parts = [all_areas, all_areas[_IOU_50], all_areas[_IOU_75]]
+    areas, limits = range(_ALL_AREAS + 1, recall.shape[2]), range(recall.shape[3])
+    parts += [precision[..., area] for area in areas]
+    parts += [recall[:, :, _ALL_AREAS, limit] for limit in limits]
+    parts += [recall[:, :, area, -1] for area in areas]
+    others = dict(zip(IOU_KEYS, all_areas, strict=True))
+    keyed = dict(zip(_KEYS, parts, strict=True))
+    return {**keyed, **{key: values for key, values in others.items() if key not in keyed}}
 
 
 def _mean_known(values: FloatArray) -> float | None:
     """Return the mean without -1, COCO's "no truth here"."""
     known = values[values > -1]
     return float(np.mean(known)) if known.size else None
+
+
+def _class_means(values: FloatArray) -> list[float | None]:
+    """Return the mean of each class [..., K]; a class is -1 everywhere or nowhere."""
+    rows = values.reshape(-1, values.shape[-1])
+    means = rows.mean(axis=0)
+    known = (rows[0] > -1).tolist()
+    return [mean if there else None for mean, there in zip(means.tolist(), known, strict=True)]
 
 
 def _cell_slices(counts: InstanceCounts) -> Iterator[tuple[list[int], slice, slice]]:

@@ -87,7 +87,8 @@ def test_panoptic_resamples_equal_drawn_images():
 
 
 AP = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100",
-      "ar_small", "ar_medium", "ar_large", "ap.0", "ap50.1", "ap75.2", "ar_100.0")  # fmt: skip
+      "ar_small", "ar_medium", "ar_large", "ap55", "ap95", "ap.0", "ap50.1", "ap75.2", "ap60.0",
+      "ap_small.1", "ar_1.2", "ar_100.0")  # fmt: skip
 
 
 @pytest.mark.parametrize("images", [3, 9])
