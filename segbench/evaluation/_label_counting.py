@@ -13,7 +13,13 @@ from segbench.evaluation.cityscapes import MAX_LABEL_ID
 from segbench.evaluation.cityscapes_instances import LabelCounts, count_instances, count_labels
 from segbench.evaluation.cityscapes_instances import merge as merge_labels
 from segbench.evaluation.label_codes import UNKNOWN, LabelCode
-from segbench.evaluation.semantic import SemanticCounts, count_ids, from_table, merge
+from segbench.evaluation.semantic import (
+    SemanticCounts,
+    count_ids,
+    from_table,
+    merge,
+    with_boundaries,
+)
 from segbench.formats import read_label_map
 from segbench.types import IntArray
 
@@ -71,6 +77,7 @@ class FilePairs:
     code: LabelCode
     num_classes: int
     instances: bool
+    boundary: bool = False
 
     def count(self, images: range) -> Findings:
         counter = _Counter(self, Findings(self.code))
@@ -103,17 +110,22 @@ class _Counter:
         ]
         if all(right):
             self.found.pooled += table
-            self._keep(table, truth_path, prediction)
+            self._keep(table, truth_path, truth, prediction)
 
-    def _keep(self, table: IntArray, truth_path: Path, prediction: IntArray) -> None:
+    def _keep(
+        self, table: IntArray, truth_path: Path, truth: IntArray, prediction: IntArray
+    ) -> None:
         code, num_classes = self.given.code, self.given.num_classes
+        codes = code.truth_table(num_classes), code.prediction_table(num_classes)
         counts = from_table(
             table,
-            truth=code.truth_table(num_classes),
-            prediction=code.prediction_table(num_classes),
+            truth=codes[0],
+            prediction=codes[1],
             num_classes=num_classes,
             image_id=truth_path.stem,
         )
+        if self.given.boundary:
+            counts = with_boundaries(counts, codes[0][truth], codes[1][prediction])
         self.found.counts.append(counts)
         if code == CITYSCAPES:
             labels = table[: MAX_LABEL_ID + 1, : MAX_LABEL_ID + 1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from segbench.evaluation import (
     semantic,
 )
 from segbench.evaluation._images import count_in_parts, load_for
+from segbench.evaluation.boundary_scores import boundary_scores
 from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.counts import Counts, save_counts
 from segbench.evaluation.panoptic_files import evaluate_panoptic
@@ -53,6 +53,7 @@ def evaluate(
     task: Task,
     protocol_id: str,
     counts_path: Path,
+    boundary: bool = False,
     workers: int = 1,
 ) -> Evaluation:
     """Score every image of a split and store the counts.
@@ -64,6 +65,7 @@ def evaluate(
         task: What to score.
         protocol_id: The protocol to score under.
         counts_path: Where the counts of each image go (``counts.npz``).
+        boundary: Score boundaries too.
         workers: Processes that count images; the counts are the same for any number.
 
     Raises:
@@ -80,7 +82,7 @@ def evaluate(
     records = dataset.images(split)
     parts = count_split(
         dataset, split, Path(predictions),
-        task=task, records=records, protocol=protocol, workers=workers,
+        task=task, records=records, protocol=protocol, boundary=boundary, workers=workers,
     )  # fmt: skip
     _check_images(parts, records)
     result = score_parts(parts, protocol)
@@ -97,13 +99,13 @@ def count_split(
     task: Task,
     records: Sequence[ImageRecord],
     protocol: Protocol,
+    boundary: bool = False,
     workers: int = 1,
 ) -> dict[str, Counts]:
     """Return the counts of a split by part, as ``counts.npz`` stores them."""
     if task == "semantic":
-        parts: dict[str, Counts] = {
-            "semantic": _count_semantic(records, predictions, len(dataset.table), workers)
-        }
+        maps = _LabelMaps(records, predictions / "semantic", len(dataset.table), boundary)
+        parts: dict[str, Counts] = {"semantic": _count_semantic(maps, workers)}
         if protocol.instance_weighted:
             found = cityscapes_coco.count_labels_of(dataset, split, predictions, records)
             parts["semantic_labels"] = found
@@ -114,6 +116,7 @@ def count_split(
             predictions / "panoptic.json",
             truth_folder=dataset.panoptic_folder(split),
             prediction_folder=predictions / "panoptic",
+            boundary=boundary,
             workers=workers,
         )
         return {"panoptic": segments}
@@ -121,13 +124,37 @@ def count_split(
         overlaps = cityscapes_coco.count_instances_of(dataset, split, predictions, records)
         return {"segm_overlaps": overlaps}
     truth, results = dataset.instances_file(split), predictions / "instances.json"
-    return dict(instance.match_files(truth, results))
+    return instance.match_parts(truth, results, boundary=boundary)
 
 
-def _count_semantic(
-    records: Sequence[ImageRecord], predictions: Path, num_classes: int, workers: int
-) -> semantic.SemanticCounts:
-    folder = predictions / "semantic"
+@dataclass(frozen=True)
+class _LabelMaps:
+    """Images of a split, the folder of their predictions, and how to count them."""
+
+    records: Sequence[ImageRecord]
+    folder: Path
+    num_classes: int
+    boundary: bool
+
+    def count(self, images: range) -> semantic.SemanticCounts:
+        return semantic.merge([self._count_image(self.records[i]) for i in images])
+
+    def _count_image(self, record: ImageRecord) -> semantic.SemanticCounts:
+        if record.semantic is None:
+            raise DataError(f"{record.image} has no semantic truth in the prepared dataset")
+        path = self.folder / f"{record.stem}.png"
+        truth, prediction = read_label_map(record.semantic), read_label_map(path)
+        try:
+            return semantic.count(
+                truth, prediction,
+                num_classes=self.num_classes, image_id=record.image_id, boundary=self.boundary,
+            )  # fmt: skip
+        except DataError as error:
+            raise DataError(f"{path}: {error.what}", fix=error.fix) from error
+
+
+def _count_semantic(maps: _LabelMaps, workers: int) -> semantic.SemanticCounts:
+    records, folder = maps.records, maps.folder
     missing = [r.stem for r in records if not (folder / f"{r.stem}.png").is_file()]
     if missing:
         raise DataError(
@@ -135,28 +162,10 @@ def _count_semantic(
             f"{', '.join(f'{stem}.png' for stem in missing[:3])}",
             fix="predict every image of the split; a part of it is never scored",
         )
-    count = partial(_count_images, records, folder, num_classes)
     if records and records[0].semantic is not None:
         load_for(2 * len(records), records[0].semantic)
-    parts = count_in_parts(count, len(records), label="evaluate semantic", workers=workers)
+    parts = count_in_parts(maps.count, len(records), label="evaluate semantic", workers=workers)
     return semantic.merge(list(parts))
-
-
-def _count_images(
-    records: Sequence[ImageRecord], folder: Path, num_classes: int, images: range
-) -> semantic.SemanticCounts:
-    return semantic.merge([_count_image(records[i], folder, num_classes) for i in images])
-
-
-def _count_image(record: ImageRecord, folder: Path, num_classes: int) -> semantic.SemanticCounts:
-    if record.semantic is None:
-        raise DataError(f"{record.image} has no semantic truth in the prepared dataset")
-    path = folder / f"{record.stem}.png"
-    truth, prediction = read_label_map(record.semantic), read_label_map(path)
-    try:
-        return semantic.count(truth, prediction, num_classes=num_classes, image_id=record.image_id)
-    except DataError as error:
-        raise DataError(f"{path}: {error.what}", fix=error.fix) from error
 
 
 def _check_images(parts: Mapping[str, Counts], records: Sequence[ImageRecord]) -> None:
@@ -178,10 +187,10 @@ def score_parts(parts: Mapping[str, Counts], protocol: Protocol) -> dict[str, An
     for counts in parts.values():
         if isinstance(counts, LabelCounts) and not protocol.instance_weighted:
             continue
-        found = _score(counts, protocol)
-        rows = found.pop("per_class")
-        per_class = [{**old, **new} for old, new in zip(per_class or rows, rows, strict=True)]
-        result |= found
+        for found in (_score(counts, protocol), boundary_scores(counts, protocol)):
+            rows = found.pop("per_class", per_class)
+            per_class = [{**old, **new} for old, new in zip(per_class or rows, rows, strict=True)]
+            result |= found
     return {**result, "per_class": per_class}
 
 

@@ -46,7 +46,13 @@ class CountedFolder:
 
 
 def count_folder(
-    truth: Path, prediction: Path, *, protocol: Protocol, num_classes: int, workers: int = 1
+    truth: Path,
+    prediction: Path,
+    *,
+    protocol: Protocol,
+    num_classes: int,
+    boundary: bool = False,
+    workers: int = 1,
 ) -> CountedFolder:
     """Count every truth of a folder against its prediction.
 
@@ -55,6 +61,7 @@ def count_folder(
         prediction: Folder of PNGs of the same names (Cityscapes: same first three parts).
         protocol: Its ``labels`` say what the numbers mean.
         num_classes: C.
+        boundary: Count boundaries too.
         workers: Processes that count images; the counts are the same for any number.
 
     Raises:
@@ -66,7 +73,7 @@ def count_folder(
     named = code == CITYSCAPES and all(instance_file(file).is_file() for file, _ in pairs)
     load_for(2 * len(pairs), pairs[0][0])
     found = Findings(code)
-    count = FilePairs(pairs, code, num_classes, named).count
+    count = FilePairs(pairs, code, num_classes, named, boundary).count
     for part in count_in_parts(count, len(pairs), label="count label maps", workers=workers):
         found.add(part)
     found.raise_faults(prediction)
