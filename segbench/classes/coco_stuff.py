@@ -1,12 +1,11 @@
 """The 171 classes of COCO-Stuff: the 80 things of COCO and 91 classes of stuff.
 
 Caesar, Uijlings, Ferrari, CVPR 2018. Stuff numbers follow on from the things', 92 to 182.
-Colours of classes that COCO panoptic has too are those; the others are spread over the hues.
+Colours of classes that COCO panoptic has too are those; the others are made here.
 """
 
-import colorsys
-
 from segbench.classes.coco import CATEGORIES as PANOPTIC
+from segbench.classes.colors import spread_color
 from segbench.types import Category
 
 FIRST_STUFF = 92
@@ -29,16 +28,8 @@ _STUFF = (
 
 def _stuff(number: int, name: str) -> Category:
     known = next((c for c in PANOPTIC if (c.id, c.name) == (number, name)), None)
-    color = known.color if known else _hue(number)
+    color = known.color if known else spread_color(number - FIRST_STUFF)
     return Category(number, name, False, color, known.supercategory if known else "stuff")
-
-
-def _hue(number: int) -> tuple[int, int, int]:
-    """Return one of many colours that lie apart: the hue goes on by the golden ratio."""
-    step = number - FIRST_STUFF
-    channels = colorsys.hsv_to_rgb(step * 0.618034 % 1, 0.5 + step % 3 * 0.2, 0.6 + step % 4 * 0.1)
-    red, green, blue = (round(255 * channel) for channel in channels)
-    return red, green, blue
 
 
 CATEGORIES = (

@@ -155,6 +155,7 @@ _DATASETS = (
         void_prediction="ignored",
         labels=label_codes.MAPILLARY,
     ),
+    _pooled("mseg-194", "MSeg, 194 classes merged from other data sets", 194),
     replace(
         _pooled("mapillary-v2.0", "Mapillary Vistas 2.0, 123 of 124 classes", 123),
         rule="Every label but unlabeled is scored. " + _POOLED_RULE,

@@ -72,7 +72,7 @@ def test_train_ids_and_other_faults_are_named(raw, tmp_path):
     with pytest.raises(DataError) as caught:
         prepare_dataset("cityscapes", tmp_path / "out", raw=raw)
     assert "2 of 6 images" in str(caught.value)
-    assert "000001_000019_gtFine_instanceIds.png does not exist" in str(caught.value)
+    assert "000101_000019_gtFine_instanceIds.png does not exist" in str(caught.value)
     assert "labels [200]" in str(caught.value)
     assert "label ids 0 to 33" in str(caught.value)
     with pytest.raises(DataError, match="no Cityscapes split"):

@@ -12,15 +12,22 @@ CITIES = {"train": ("aachen", "ulm"), "val": ("frankfurt",), "test": ("berlin",)
 
 def build(folder: Path) -> None:
     """2 cities of train, 1 of val, 2 images each; test has no truth, as published."""
-    for split, cities in CITIES.items():
+    for position, (split, cities) in enumerate(CITIES.items()):
         for number, city in enumerate(cities):
             for frame in range(2):
-                _frame(folder, split, city, 10 * number + frame)
+                _frame(folder, split, city, 100 * position + 10 * number + frame)
 
 
 def _frame(folder: Path, split: str, city: str, number: int) -> None:
     """Cars 26, a person 24, a group of bicycles 33; road 7, sky 23, parking 9; border 0."""
-    made = scene(number, 48, 96, things=(26, 26, 24, 33), stuff=(7, 9, 23), void=0)
+    made = scene(
+        100 * list(CITIES).index(split) + number,
+        48,
+        96,
+        things=(26, 26, 24, 33),
+        stuff=(7, 9, 23),
+        void=0,
+    )
     name = f"{city}_{number:06d}_000019"
     images = folder / "leftImg8bit_trainvaltest.zip" / "leftImg8bit" / split / city
     save(images / f"{name}_leftImg8bit.png", made.image)
