@@ -96,7 +96,8 @@ def _protocol(cell: Cell, table: Mapping[str, Any]) -> str:
         for c in table["cells"]
         if c.get("record") and all(c[k] == cell[k] for k in ("dataset", "task", "split"))
     ]
-    stated = table["datasets"].get(cell["dataset"], {}).get("protocols", {}).get(cell["task"])
+    dataset = table["datasets"].get(cell["dataset"]) or {}  # None until it is prepared
+    stated = dataset.get("protocols", {}).get(cell["task"])
     return str(stated if stated or not siblings else min(siblings))
 
 

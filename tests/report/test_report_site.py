@@ -277,6 +277,16 @@ def test_records_alone_make_a_report(table, tmp_path):
     assert not (out / "media").exists()
 
 
+def test_a_dataset_that_could_not_be_prepared_makes_a_page(table, tmp_path):
+    """All its rows failed: the page must still say so."""
+    cell = next(c for c in table["cells"] if c["experiment"] == "broken")
+    path = table_of(tmp_path, [{**cell, "logs": []}], datasets={cell["dataset"]: None})
+    render_report(path, tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "this dataset has not been prepared yet" in page
+    assert "Broken net" in page
+
+
 def test_galleries_can_be_switched_off(results, tmp_path):
     out = render_report(results / "table.json", tmp_path / "out", gallery_images=0).parent
     assert not (out / "media").exists() and not (out / "compare").exists()
