@@ -8,6 +8,7 @@ from typing import Any
 from segbench.evaluation.protocol import Protocol, protocols
 from segbench.formats import write_json
 from segbench.report_board import Board
+from segbench.report_errors import error_table
 from segbench.report_figures import Figures, board_curves, heat_map, pareto_axes, run_curve
 from segbench.report_media import Gallery
 from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
@@ -139,6 +140,7 @@ def _part(site: Site, run: Run, cell: Cell, figures: Figures) -> dict[str, Any]:
         "more": more_scores(cell),
         "classes": class_table(cell),
         "rules": rule_table(cell, site.table),
+        "errors": error_table(cell),
         "record": record,
         "confusion": None,
         "heat": None,

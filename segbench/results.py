@@ -37,6 +37,7 @@ def build_record(
     seconds: float,
     intervals: dict[str, dict[str, Any]] | None = None,
     rules: dict[str, Any] | None = None,
+    errors: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the record of one scored prediction folder (form: docs/architecture.md)."""
     commit, dirty = provenance.git_commit()
@@ -50,6 +51,7 @@ def build_record(
         "scores": scores,
         "intervals": intervals or {},
         "rules": rules,
+        "errors": errors,
         "per_class": per_class,
         "counts": "counts.npz",
         "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from segbench.cli import output
+from segbench.cli import error_split, output
 
 if TYPE_CHECKING:
     from segbench.prepared import PreparedDataset
@@ -93,6 +93,9 @@ def _score(
         workers=workers,
     )  # fmt: skip
     parts = load_counts(out / "counts.npz")
+    errors = None
+    if task == "instance":
+        errors = error_split.split(dataset.instances_file(split), predictions / "instances.json")
     record = build_record(
         manifest,
         task=task,
@@ -102,6 +105,7 @@ def _score(
         num_images=result.num_images,
         intervals=headline_intervals(parts, get_protocol(protocol_id, task=task)),
         rules=explain_parts(parts, [row["name"] for row in result.per_class]),
+        errors=errors,
         seconds=time.monotonic() - begin,
     )
     write_json(out / "record.json", record)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segbench.cli import output
+from segbench.cli import error_split, output
 
 if TYPE_CHECKING:
     from segbench.evaluation.counts import Counts
@@ -37,12 +37,14 @@ PATH = click.Path(path_type=Path)
     help="Semantic: classes, if the protocol leaves it open.",
 )
 @click.option("--protocol", help="Protocol id; default: the generic one of the task.")
+@click.option("--errors", is_flag=True, help="Instance: also say where AP50 is lost (TIDE).")
 @click.option("--out", type=PATH, help="Folder for scores.json and counts.npz.")
 @output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def score(
     task: str, gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None,
-    num_classes: int | None, protocol: str | None, out: Path | None, workers: int, as_json: bool,
+    num_classes: int | None, protocol: str | None, errors: bool, out: Path | None, workers: int,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Score prediction files of any framework under a named protocol.
 
@@ -59,6 +61,8 @@ def score(
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
+    if errors:
+        error_split.check(task, gt)
     if task == "semantic":
         parts = _semantic(gt, pred, chosen, num_classes, warnings, workers)
     elif chosen.overlaps == "cityscapes":
@@ -72,6 +76,8 @@ def score(
         click.echo(f"warning: {warning}", err=True)
     result = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
     result |= {"warnings": warnings}
+    if errors:
+        result["errors"] = error_split.split(gt, pred)
     if out is not None:
         save_counts(out / "counts.npz", parts)
         write_json(out / "scores.json", result)
@@ -82,6 +88,8 @@ def score(
     click.echo(f"protocol {chosen.id}: {chosen.title}")
     plain = {k: v for k, v in scores.items() if k != "per_class"}
     output.facts({k: None if v is None else _shown(v) for k, v in plain.items()})
+    if errors:
+        error_split.show(result["errors"])
 
 
 def _named(scores: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
