@@ -1,10 +1,11 @@
-"""The matching of all images at once equals pycocotools, detection by detection."""
+"""Matches, accumulated arrays and the 12 numbers equal pycocotools, to the last bit."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import io
+import json
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segbench.evaluation.instance import match_entries, scores
+from segbench.evaluation._coco_accumulate import accumulate
+from segbench.evaluation._coco_items import table_of
+from segbench.evaluation._coco_reading import read_table
+from segbench.evaluation._coco_shapes import BrokenMaskError, mask_text, read_masks
+from segbench.evaluation.instance import match_entries, match_table, scores
 from segbench.evaluation.protocol import get_protocol
 
 SIDES = [4, 31, 32, 33, 60, 95, 96, 97]
 """32 x 32 and 96 x 96 are the limits of COCO's area ranges."""
-CASES = 600
 
 
 def rle(box, size):
@@ -102,19 +106,111 @@ def compare(counts, evaluator):
 
 
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
-def test_every_match_equals_pycocotools(iou_type):
-    rng = np.random.default_rng(11)
+def test_everything_equals_pycocotools(iou_type, tmp_path):
+    check_cases(iou_type, tmp_path, seed=11, number=150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+def test_everything_equals_pycocotools_in_a_thousand_cases(iou_type, tmp_path):
+    check_cases(iou_type, tmp_path, seed=12, number=1000)
+
+
+def check_cases(iou_type, tmp_path, *, seed, number):
+    rng = np.random.default_rng(seed)
     protocol = get_protocol("coco-instances")
     compared = 0
-    for _ in range(CASES):
+    for _ in range(number):
         truth, detections = random_case(rng)
-        counts = match_entries(truth, detections, iou_type=iou_type)
         if not detections:
-            assert not counts.matched.size
+            assert not match_entries(truth, detections, iou_type=iou_type).matched.size
             continue
+        counts = match_table(from_files(tmp_path, truth, detections, iou_type), iou_type)
         evaluator = reference(truth, detections, iou_type)
         compare(counts, evaluator)
-        found = list(scores(counts, protocol).values())[:12]
-        assert [-1 if value is None else value for value in found] == evaluator.stats.tolist()
+        found = accumulate(counts)
+        for key in ("precision", "recall", "scores"):
+            assert np.array_equal(getattr(found, key), evaluator.eval[key])
+        numbers = list(scores(counts, protocol).values())[:12]
+        assert [-1 if value is None else value for value in numbers] == evaluator.stats.tolist()
         compared += 1
-    assert compared > 0.9 * CASES
+    assert compared > 0.9 * number
+
+
+def from_files(folder, truth, detections, iou_type):
+    """Read the files at once; what is read entry by entry must be the same."""
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "results.json").write_text(json.dumps(detections))
+    table = read_table(folder / "truth.json", folder / "results.json", (iou_type,))
+    other = table_of(truth, detections, (iou_type,))
+    for one, two in ((table.truths, other.truths), (table.detections, other.detections)):
+        assert (one.cell == two.cell).all()
+        if iou_type == "bbox":
+            assert (one.boxes.values == two.boxes.values).all()
+        else:
+            assert (one.masks.areas == two.masks.areas).all()
+            assert (one.masks.boxes == two.masks.boxes).all()
+    return table
+
+
+def noise(rng):
+    """A mask of many runs, some over several columns; sometimes empty or full."""
+    size = rng.integers(1, 40, 2).tolist()
+    mask = rng.random(size) < rng.choice([0, 0.02, 0.5, 0.98, 1])
+    found = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": size, "counts": found["counts"]}
+
+
+def test_area_and_box_of_a_mask_are_those_of_pycocotools():
+    rng = np.random.default_rng(3)
+    masks = [noise(rng) for _ in range(2000)]
+    sizes = np.array([mask["size"] for mask in masks])
+    texts = [mask_text(mask, *mask["size"]) for mask in masks]
+    found = read_masks(texts, sizes[:, 0].copy(), sizes[:, 1].copy())
+    assert found.areas.tolist() == [int(coco_mask.area(mask)) for mask in masks]
+    assert found.boxes.tolist() == [coco_mask.toBbox(mask).tolist() for mask in masks]
+
+
+def test_every_changed_character_of_a_mask_is_seen_or_changes_no_pixel():
+    """A mask with one character replaced is refused unless its runs still fill the image."""
+    rng = np.random.default_rng(5)
+    refused = kept = 0
+    for _ in range(3000):
+        mask = noise(rng)
+        height, width = mask["size"]
+        text = bytearray(mask["counts"])
+        text[rng.integers(len(text))] = rng.integers(32, 127)
+        runs = decoded(bytes(text))
+        right = runs is not None and min(runs) >= 0 and sum(runs) == height * width
+        quoted = mask_text({"counts": bytes(text)}, height, width)
+        try:
+            found = read_masks([quoted], np.array([height]), np.array([width]))
+        except BrokenMaskError:
+            refused += 1
+            assert not right
+        else:
+            kept += 1
+            assert right
+            assert found.areas[0] == sum(runs[1::2])
+    assert refused > 2000
+    assert kept > 20
+
+
+def decoded(text):
+    """Runs by the plain loop of the format; None where a character is none of it."""
+    runs, place = [], 0
+    while place < len(text):
+        value = shift = 0
+        while True:
+            if place == len(text) or not 48 <= text[place] < 112:
+                return None
+            code = text[place] - 48
+            place += 1
+            value += (code & 31) << shift
+            shift += 5
+            if not code & 32:
+                break
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
