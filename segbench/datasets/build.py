@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Finding:
+class BadImage:
     """One image that cannot be used, and why."""
 
     split: str
@@ -72,7 +72,7 @@ def numbers_of(splits: Splits) -> dict[str, range]:
 
 def write_images(
     info: DatasetInfo, out: Path, *, splits: Splits, journal: Journal, workers: int = 1
-) -> list[Finding]:
+) -> list[BadImage]:
     """Write every image the journal lacks; return those that cannot be used.
 
     Raises:
@@ -84,7 +84,7 @@ def write_images(
     results = for_each_image(partial(_write, out), jobs, total - begin, info=info, workers=workers)
     findings = []
     for number, found in track(results, total, f"prepare {info.name}", start=begin):
-        if isinstance(found, Finding):
+        if isinstance(found, BadImage):
             findings.append(found)
         else:
             journal.add(number, found)
@@ -134,13 +134,13 @@ def _in_worker(work: Callable[[CategoryTable, ImageJob], Result], job: ImageJob)
     return work(_worker["table"], job)
 
 
-def _write(out: Path, table: CategoryTable, job: ImageJob) -> tuple[int, Json | Finding]:
-    """Read, check and write one image; a truth that cannot be used is a finding."""
+def _write(out: Path, table: CategoryTable, job: ImageJob) -> tuple[int, Json | BadImage]:
+    """Read, check and write one image; or say why it cannot be used."""
     try:
         raw = job.item.load()
         check_raw_image(raw, table)
     except DataError as error:
-        return job.number, Finding(job.split, job.item.stem, error.what)
+        return job.number, BadImage(job.split, job.item.stem, error.what)
     except Exception as error:
         error.add_note(f"while reading image '{job.item.stem}' of split '{job.split}'")
         raise
@@ -148,7 +148,7 @@ def _write(out: Path, table: CategoryTable, job: ImageJob) -> tuple[int, Json | 
     return job.number, entry
 
 
-def refuse(name: str, findings: Sequence[Finding], total: int) -> None:
+def refuse(name: str, findings: Sequence[BadImage], total: int) -> None:
     """Raise a ``DataError`` that lists the images that cannot be used, if there are any."""
     if not findings:
         return

@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from segbench.datasets.facts import SplitFacts
 from segbench.datasets.files import Json
 from segbench.formats import atomic_open
 from segbench.prepared import SCHEMA
@@ -21,24 +22,6 @@ from segbench.types import DatasetInfo, Task
 
 Entries = Callable[[], Iterator[Json]]
 """Gives the entries of a split in order, each time it is called."""
-
-
-@dataclass
-class SplitSummary:
-    """What ``dataset.json`` says of a split, collected while its documents are written."""
-
-    images: int = 0
-    pixels: list[int] = field(default_factory=list)
-    """Pixels of each train id, ignored ones last."""
-
-    def add(self, entry: Json) -> None:
-        self.images += 1
-        old = self.pixels or [0] * len(entry["pixels"])
-        self.pixels = [a + b for a, b in zip(old, entry["pixels"], strict=True)]
-
-    @property
-    def histogram(self) -> Json:
-        return {"pixels": self.pixels[:-1], "ignored": self.pixels[-1]}
 
 
 class ContentDigest:
@@ -106,9 +89,9 @@ class _Document:
 
 def write_documents(
     info: DatasetInfo, out: Path, *, split: str, entries: Entries, digest: ContentDigest
-) -> SplitSummary:
-    """Write the COCO documents and the list of one split; feed the digest; sum it up."""
-    summary = SplitSummary()
+) -> SplitFacts:
+    """Write the COCO documents and the list of one split; feed the digest; return its facts."""
+    facts = SplitFacts()
     with ExitStack() as stack:
         documents: dict[Task, _Document] = {
             task: _Document(
@@ -123,7 +106,7 @@ def write_documents(
             document.begin("images")
         with digest.split(split) as add_to_digest:
             for entry in entries():
-                summary.add(entry)
+                facts.add_entry(entry)
                 add_to_digest(entry["row"])
                 rows.write(json.dumps(entry["row"], allow_nan=False).encode() + b"\n")
                 for document in documents.values():
@@ -132,7 +115,7 @@ def write_documents(
             document.end()
         if documents:
             _write_annotations(documents, entries, info)
-    return summary
+    return facts
 
 
 def _image(row: Json) -> Json:
@@ -177,7 +160,7 @@ def _write_annotations(
 
 def describe(
     info: DatasetInfo,
-    summaries: Mapping[str, SplitSummary],
+    facts: Mapping[str, SplitFacts],
     *,
     options: Mapping[str, Any],
     request: str,
@@ -194,7 +177,7 @@ def describe(
         "description": info.description,
         "categories": [asdict(category) for category in info.categories],
         "tasks": list(info.tasks),
-        "splits": {split: summary.images for split, summary in summaries.items()},
+        "splits": {split: one.images for split, one in facts.items()},
         "official_splits": dict(info.splits),
         "protocols": dict(info.protocols),
         "licence": info.licence,
@@ -203,5 +186,5 @@ def describe(
         "options": dict(options),
         "digest": digest,
         "request": request,
-        "class_histogram": {split: summary.histogram for split, summary in summaries.items()},
+        "class_histogram": {split: one.histogram for split, one in facts.items()},
     }

@@ -9,9 +9,11 @@ from miniatures.scenes import save, save_palette, scene
 def build(folder: Path) -> None:
     """Write the archive: 3 images of training, 2 of validation; 123 is unlabeled."""
     top = folder / "mapillary-vistas-dataset_public_v2.0.zip"
-    for split, count in (("training", 3), ("validation", 2)):
+    for first, (split, count) in {0: ("training", 3), 10: ("validation", 2)}.items():
         for number in range(count):
-            made = scene(number, 48, 64, things=(30, 106, 106), stuff=(21, 27, 122), void=123)
+            made = scene(
+                first + number, 48, 64, things=(30, 106, 106), stuff=(21, 27, 122), void=123
+            )
             stem = f"{split[0]}Vistas_{number:04d}-y"
             save(top / split / "images" / f"{stem}.jpg", made.image, quality=95)
             save_palette(top / split / "v2.0" / "labels" / f"{stem}.png", made.labels)
