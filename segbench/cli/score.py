@@ -74,7 +74,7 @@ def score(
     scores = _named(score_parts(parts, chosen), chosen)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    result = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
+    result: dict[str, Any] = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
     result |= {"warnings": warnings}
     if errors:
         result["errors"] = error_split.split(gt, pred)
