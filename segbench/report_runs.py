@@ -111,7 +111,7 @@ def score_rows(cell: Cell) -> list[tuple[Metric, str]]:
 
 def more_scores(cell: Cell) -> list[tuple[str, str]]:
     """Return every other number of a record as (key, text): fractions in percent, counts whole."""
-    known = {metric.key for metric in metrics_of(cell["task"])}
+    known = {metric.key for metric in metrics_of(cell["task"])} | _IOU_KEYS
     rows = []
     for key, value in cell["record"]["scores"].items():
         if key not in known and (value is None or isinstance(value, int | float)):
@@ -119,6 +119,32 @@ def more_scores(cell: Cell) -> list[tuple[str, str]]:
             metric = Metric(key, key, "", "", 1.0 if whole else 100.0, 0 if whole else 1)
             rows.append((key, metric.text(value)))
     return rows
+
+
+_KINDS = {"": "Masks", "box_": "Boxes", "boundary_": "Boundaries"}
+_PERCENTS = tuple(range(50, 100, 5))
+_IOU_KEYS = {f"{prefix}ap{percent}" for prefix in _KINDS for percent in _PERCENTS}
+
+
+@dataclass(frozen=True)
+class IouTable:
+    """AP at each IoU threshold: ``rows`` are (what was matched, one text a threshold)."""
+
+    thresholds: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def iou_table(cell: Cell) -> IouTable | None:
+    """Return AP by IoU threshold; None where a record does not hold it."""
+    scores, metric = cell["record"]["scores"], primary(cell["task"])
+    rows = []
+    for prefix, label in _KINDS.items():
+        keys = [f"{prefix}ap{percent}" for percent in _PERCENTS]
+        if all(key in scores for key in keys):
+            rows.append((label, tuple(metric.text(scores[key]) for key in keys)))
+    if not rows:
+        return None
+    return IouTable(tuple(f"{percent / 100:.2f}" for percent in _PERCENTS), tuple(rows))
 
 
 def headline(cell: Cell) -> str:

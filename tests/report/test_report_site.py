@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ from segbench.formats import read_label_map
 from segbench.html import render_report
 from segbench.prepared import PreparedDataset
 from segbench.report_metrics import SCORES
-from segbench.report_runs import confusion_of
+from segbench.report_runs import confusion_of, run_slug
 
 
 class Reader(HTMLParser):
@@ -165,6 +166,17 @@ def test_failed_and_not_run_cells_give_reason_and_log(site):
     assert "seed 2: the loss is not finite" in next(t for t in texts if "U-Net" in t)
     page = (site / "runs/shapes__broken__seed0.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;not bold&lt;/b&gt;" in page and "\x1b" not in page
+
+
+def test_run_pages_show_ap_at_every_iou(site, table):
+    cells = [c for c in table["cells"] if c["record"] and c["task"] == "instance"]
+    assert cells
+    for cell in cells:
+        page = (site / f"runs/{run_slug(cell)}.html").read_text(encoding="utf-8")
+        block = page.split('<table class="plain ious">')[1].split("</table>")[0]
+        shown = re.findall(r'<td class="num">([^<]*)</td>', block)
+        keys = [f"{box}ap{percent}" for box in ("", "box_") for percent in range(50, 100, 5)]
+        assert shown[:20] == [f"{100 * cell['record']['scores'][key]:.1f}" for key in keys]
 
 
 def test_run_pages_state_what_made_the_numbers(site):
