@@ -128,6 +128,8 @@ class DatasetConfig(Strict):
 
     raw: Path | None = None
     options: dict[str, Any] = {}
+    bad_images: Literal["fail", "skip"] = "fail"
+    """``skip`` leaves out images that cannot be read; the report says how many and which."""
 
 
 class Submission(Strict):
@@ -204,7 +206,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: Naming file, line, key and the nearest right name.
     """
-    return _load(Path(path), Config)
+    return load_yaml(Path(path), Config)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -213,7 +215,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: Naming file, line, key and the nearest right name.
     """
-    return _load(Path(path), Recipe)
+    return load_yaml(Path(path), Recipe)
 
 
 def load_submission(path: Path) -> Submission:
@@ -222,7 +224,7 @@ def load_submission(path: Path) -> Submission:
     Raises:
         ConfigError: Naming file, line, key and the nearest right name.
     """
-    return _load(Path(path), Submission)
+    return load_yaml(Path(path), Submission)
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -254,7 +256,12 @@ def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
         raise ConfigError("\n".join(f"{source}: {text}" for text in problems)) from None
 
 
-def _load(path: Path, model: type[Model]) -> Model:
+def load_yaml(path: Path, model: type[Model]) -> Model:
+    """Read and check a YAML file as a configuration model.
+
+    Raises:
+        ConfigError: Naming file, line, key and the nearest right name.
+    """
     text = _read_text(path)
     try:
         node = yaml.compose(text)

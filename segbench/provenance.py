@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from segbench import __version__
 
 PACKAGE = Path(__file__).parent
@@ -27,6 +29,8 @@ NEUTRAL = frozenset(
     {"errors", "progress", "provenance", "registry", "config", "lease", "checkpoint", "__init__"}
 )
 """Modules that cannot change a number: messages, logs, bookkeeping, storage."""
+READERS = {".yaml": "datasets.custom", ".yml": "datasets.custom"}
+"""Module that gives a source which is no Python its meaning."""
 PACKAGES = (
     "numpy", "pillow", "pycocotools", "scikit-image", "scikit-learn", "scipy",
     "timm", "torch", "torchvision",
@@ -48,14 +52,14 @@ def code_fingerprint(sources: Iterable[Path], *, texts: Iterable[Path] = ()) -> 
     """Return 16 hex digits over the meaning of the sources and all they import here.
 
     Args:
-        sources: Python files; those outside the package are followed too.
+        sources: Python files, outside the package too, and YAML files of datasets.
         texts: Files that count as they are, as templates and style sheets.
     """
     digest = hashlib.sha256()
     for path in sorted(texts):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     # several files may have one name: their content, not their place, keeps the order fixed
-    meanings = sorted((path.name, _meaning(path)) for path in _closure(tuple(sources)))
+    meanings = sorted((path.name, _content(path)) for path in _closure(tuple(sources)))
     for name, meaning in meanings:
         digest.update(Path(name).stem.encode() + b"\0" + meaning.encode() + b"\0")
     return digest.hexdigest()[:16]
@@ -80,6 +84,8 @@ def _closure(sources: tuple[Path, ...]) -> set[Path]:
 @cache
 def _imports(path: Path) -> frozenset[Path]:
     """Return the segbench modules a file imports, except the neutral ones."""
+    if path.suffix in READERS:
+        return frozenset({module_file(READERS[path.suffix])})
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -93,6 +99,13 @@ def _imports(path: Path) -> frozenset[Path]:
         for name in inside
         if name.split(".")[0] not in NEUTRAL and (file := module_file(name)).is_file()
     )
+
+
+def _content(path: Path) -> str:
+    """Return what a file says, without comments; a user may edit a YAML file at any time."""
+    if path.suffix in READERS:
+        return json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str)
+    return _meaning(path)
 
 
 @cache

@@ -127,6 +127,8 @@ class DatasetInfo:
     homepage: str = ""
     layout: str = ""
     """What a user-supplied folder must contain, in words."""
+    folder: Path | None = None
+    """Folder with the files where the dataset itself names one; ``raw`` takes its place."""
     archives: tuple[Archive, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``prepare`` with their defaults; unknown ones are refused."""

@@ -41,9 +41,9 @@ def default_raw(name: str) -> Path:
 
 
 def downloaded_raw(name: str) -> Path | None:
-    """Return the default raw folder if segbench has filled it, else None."""
+    """Return the folder the dataset names, or the default one if segbench has filled it."""
     folder = default_raw(name)
-    return folder if (folder / ".segbench").is_dir() else None
+    return folder if (folder / ".segbench").is_dir() else dataset_module(name).INFO.folder
 
 
 def archive_states(info: DatasetInfo, raw: Path) -> list[ArchiveState]:
@@ -111,6 +111,7 @@ def absent_archives(info: DatasetInfo, raw: Path) -> list[str]:
 
 
 def _given_folder(info: DatasetInfo, raw: Path | None) -> Path:
+    raw = raw or info.folder
     if raw is None and not info.archives:
         raise DataError(
             f"dataset '{info.name}' is not embedded: its files must be supplied as a folder\n"

@@ -1,7 +1,8 @@
 """The list of datasets: every Python file of this folder that has a line ``INFO = ...``.
 
-Folders named in the environment variable ``SEGBENCH_DATASETS_PATH`` (separated as in PATH)
-are searched too: a dataset of your own is one file there.
+``workflow/datasets`` and the folders named in the environment variable
+``SEGBENCH_DATASETS_PATH`` (separated as in PATH) are searched too: a dataset of your own is
+one file there, Python or YAML (:mod:`segbench.datasets.custom`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib.util
 import os
 import re
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -22,6 +23,9 @@ from segbench.types import DatasetInfo
 
 DATASETS_FOLDER = Path(__file__).parent
 PATH_VARIABLE = "SEGBENCH_DATASETS_PATH"
+USER_FOLDER = Path("workflow/datasets")
+"""Datasets of this checkout, relative to the current folder."""
+YAML = (".yaml", ".yml")
 
 
 def dataset_infos() -> dict[str, DatasetInfo]:
@@ -50,14 +54,14 @@ def dataset_module(name: str) -> DatasetModule:
 
 
 def dataset_source(name: str) -> Path:
-    """Return the Python file of a dataset, for code fingerprints."""
+    """Return the Python or YAML file of a dataset, for code fingerprints."""
     return Path(str(cast(ModuleType, dataset_module(name)).__file__))
 
 
 def _modules() -> dict[str, DatasetModule]:
     modules: dict[str, DatasetModule] = {}
     for source in _dataset_files():
-        module = cast(DatasetModule, _import(source))
+        module = _load(source)
         name = module.INFO.name
         if name != source.stem:
             raise ConfigError(f"{source}: INFO.name is '{name}', expected '{source.stem}'")
@@ -68,14 +72,36 @@ def _modules() -> dict[str, DatasetModule]:
 
 
 def _dataset_files() -> list[Path]:
+    """Return the files of datasets; a folder that is named twice counts once."""
     extra = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
-    folders = [DATASETS_FOLDER, *extra]
-    return [f for folder in folders for f in sorted(folder.glob("*.py")) if _is_dataset(f)]
+    folders = {folder.resolve(): folder for folder in (DATASETS_FOLDER, USER_FOLDER, *extra)}
+    return [
+        file
+        for folder in folders.values()
+        for suffix in (".py", *YAML)
+        for file in sorted(folder.glob(f"*{suffix}"))
+        if _is_dataset(file)
+    ]
 
 
 def _is_dataset(source: Path) -> bool:
     """Tell from the text, so that the other modules of this folder are not imported."""
-    return re.search(r"^INFO\b", source.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    pattern = r"^(folder|classes)\s*:" if source.suffix in YAML else r"^INFO\b"
+    return re.search(pattern, source.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def _load(source: Path) -> DatasetModule:
+    if source.suffix in YAML:
+        return _read_yaml(source.absolute(), source.stat().st_mtime_ns)
+    return cast(DatasetModule, _import(source))
+
+
+@lru_cache(maxsize=256)
+def _read_yaml(source: Path, changed: int) -> DatasetModule:
+    """Read a YAML file, again when it has changed; by name, as Python files are imported."""
+    del changed
+    reader = importlib.import_module("segbench.datasets.custom")
+    return cast(DatasetModule, reader.load_custom(source))
 
 
 @cache

@@ -134,6 +134,7 @@ def _raw_folder(info: DatasetInfo, raw: Path | None) -> Path | None:
         if raw is not None:
             raise ConfigError(f"dataset '{info.name}' is generated and takes no raw folder")
         return None
+    raw = raw or info.folder
     if raw is None or not Path(raw).expanduser().is_dir():
         found = "no raw folder was given" if raw is None else f"{raw} is not a folder"
         first = f"segbench download {info.name} first, or " if info.archives else ""
