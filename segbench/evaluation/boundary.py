@@ -49,7 +49,7 @@ def boundary_map(ids: NDArray[Any], distance: int | None = None) -> BoolArray:
     # Bit p of a line is a change of label between pixels p - 1 and p; the window of pixel x
     # holds the changes x - d + 1 to x + d, whose union is spread to bit x + d.
     room = width + 2 * reach
-    across = pack(ids[:, 1:] != ids[:, :-1], before=1, width=room)
+    across = pack(_changes(ids), before=1, width=room)
     down = pack(ids[1:] != ids[:-1], before=reach, width=room)
     changed = any_of_lines(spread_up(across, 2 * reach), 2 * reach + 1)
     changed = changed | any_of_lines(down, 2 * reach)
@@ -57,3 +57,11 @@ def boundary_map(ids: NDArray[Any], distance: int | None = None) -> BoolArray:
     inner[:] = unpack(changed, begin=reach, width=width)
     inner[:, :reach] = inner[:, width - reach :] = True
     return near
+
+
+def _changes(ids: NDArray[Any]) -> BoolArray:
+    """Return where a pixel differs from the one to its right, bool [H, W - 1]."""
+    flat = np.ascontiguousarray(ids).reshape(-1)
+    changes = np.empty(flat.shape, dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=changes[:-1])
+    return changes.reshape(ids.shape)[:, :-1]

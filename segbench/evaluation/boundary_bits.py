@@ -36,26 +36,28 @@ def words(width: int) -> int:
     return -(-width // WORD)
 
 
-def moved_up(bits: Bits, by: int) -> Bits:
-    """Move every pixel of a line to a place higher by ``by``; those beyond the end are lost."""
-    whole, part = divmod(by, WORD)
-    out = np.zeros_like(bits)
-    kept = bits[:, : bits.shape[1] - whole] if whole else bits
-    if whole < bits.shape[1]:
-        np.left_shift(kept, np.uint64(part), out=out[:, whole:])
-        if part:
-            out[:, whole + 1 :] |= kept[:, :-1] >> np.uint64(WORD - part)
-    return out
-
-
 def spread_up(bits: Bits, length: int) -> Bits:
-    """Return lines with each set pixel repeated at the ``length`` - 1 places above it."""
+    """Return lines with each set pixel repeated at the ``length`` - 1 places above it.
+
+    Lines need that much empty room at their end: what passes it goes on in the next line.
+    """
+    spread = bits.reshape(-1)
     reached = 1
     while reached < length:
         step = min(reached, length - reached)
-        bits = bits | moved_up(bits, step)
+        spread = spread | _moved_up(spread, step)
         reached += step
-    return bits
+    return spread.reshape(bits.shape)
+
+
+def _moved_up(bits: Bits, by: int) -> Bits:
+    whole, part = divmod(by, WORD)
+    out = np.zeros_like(bits)
+    kept = bits[: max(len(bits) - whole, 0)]
+    np.left_shift(kept, np.uint64(part), out=out[whole:])
+    if part:
+        out[whole + 1 :] |= kept[:-1] >> np.uint64(WORD - part)
+    return out
 
 
 def any_of_lines(bits: NDArray[Any], number: int) -> NDArray[Any]:

@@ -68,8 +68,11 @@ def count_contours(truth: IntArray, prediction: IntArray, void: int) -> IntArray
 
 def _with_margin(labels: IntArray, margin: int) -> IntArray:
     """Return int16 labels of contour pixels, -1 elsewhere and for ``margin`` pixels around."""
-    contours = np.where(contour_map(labels), labels, np.int16(-1)).astype(np.int16, copy=False)
-    return np.pad(contours, margin, constant_values=-1)
+    height, width = labels.shape
+    padded = np.full((height + 2 * margin, width + 2 * margin), -1, dtype=np.int16)
+    inner = padded[margin : margin + height, margin : margin + width]
+    np.copyto(inner, labels, where=contour_map(labels))
+    return padded
 
 
 def _steps(reach: float, width: int) -> IntArray:

@@ -20,20 +20,18 @@ from segbench.evaluation._matching import Pairs, Segment, areas_of, count_pairs
 from segbench.evaluation.boundary import boundary_map
 from segbench.types import VOID, IntArray
 
-_INNER = 1 << 24
-"""Stands for inner pixels of the truth; no segment has this id."""
+_INNER = 24
+"""Bit that inner pixels of the truth have set in their id."""
 
 
 def count_boundary_pairs(truth: IntArray, prediction: IntArray) -> Pairs:
     """Return the pixels of each pair of ids of two id maps [H, W] with inner pixels renamed.
 
-    Inner pixels of true segments are called ``_INNER``, those of predicted ones void; void truth
-    stays void.
+    Inner pixels of true segments have bit 24 set in their id, those of predicted ones are void.
     """
     truth, prediction = (ids.astype(np.int32, copy=False) for ids in (truth, prediction))
-    kept = boundary_map(truth) | (truth == VOID)
-    true_boundaries = np.where(kept, truth, np.int32(_INNER))
-    return count_pairs(true_boundaries, np.where(boundary_map(prediction), prediction, VOID))
+    inner = (~boundary_map(truth)).astype(np.int32)
+    return count_pairs(truth | inner << _INNER, prediction * boundary_map(prediction))
 
 
 def add_boundaries(
@@ -53,7 +51,8 @@ def add_boundaries(
     found = []
     for row in matches:
         shared = boundaries.get((row[2], row[3]), 0)
-        either = areas[0][row[2]] + areas[1][row[3]] - shared - boundaries.get((VOID, row[3]), 0)
+        on_void = sum(boundaries.get((void, row[3]), 0) for void in (VOID, VOID | 1 << _INNER))
+        either = areas[0][row[2]] + areas[1][row[3]] - shared - on_void
         found.append((*row, shared, either, _is_excused(row[3], truths, predictions, pairs)))
     return found
 

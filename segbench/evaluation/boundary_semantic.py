@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segbench.errors import DataError
-from segbench.evaluation._runs import run_lengths, sum_by_value
+from segbench.errors import ConfigError, DataError
+from segbench.evaluation._runs import count_byte_pairs
 from segbench.evaluation.boundary import boundary_map
 from segbench.evaluation.boundary_contours import count_contours
 from segbench.types import IntArray
 
-_CODES = 512
-"""More codes than a map has: 255 classes, void, inner and inner void."""
+MAX_CLASSES = 253
+"""A byte also holds void, inner and inner void."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,13 @@ def count_boundaries(truth: IntArray, prediction: IntArray, *, num_classes: int)
     Args:
         truth: Train ids [H, W], 0 .. C-1; every other number is void.
         prediction: Train ids [H, W] of the same size, the same.
-        num_classes: C, from 1 to 255.
+        num_classes: C, from 1 to 253.
+
+    Raises:
+        ConfigError: There are more classes.
     """
+    if num_classes > MAX_CLASSES:
+        raise ConfigError(f"boundaries are counted of at most {MAX_CLASSES} classes")
     maps = [_void_last(labels, num_classes) for labels in (truth, prediction)]
     contours = count_contours(maps[0], maps[1], num_classes)
     image = np.zeros((len(contours), 1), dtype=np.int64)
@@ -102,16 +107,13 @@ def _void_last(labels: IntArray, num_classes: int) -> IntArray:
 
 
 def _count_regions(truth: IntArray, prediction: IntArray, void: int) -> IntArray:
-    codes = [_codes(labels, void).astype(np.uint32) for labels in (truth, prediction)]
-    values, lengths = run_lengths(codes[0] * np.uint32(_CODES) + codes[1])
-    keys, pixels = sum_by_value(values, lengths)
-    rows, columns = np.divmod(keys.astype(np.int64), _CODES)
-    known = (rows <= void) | (columns <= void)
-    cells = [np.zeros_like(rows), rows, columns, pixels]
-    return np.stack(cells, axis=1)[known]
+    table = count_byte_pairs(_codes(truth, void), _codes(prediction, void))
+    table[void + 1 :, void + 1 :] = 0  # inner on both sides
+    rows, columns = np.nonzero(table)
+    return np.stack([np.zeros_like(rows), rows, columns, table[rows, columns]], axis=1)
 
 
 def _codes(labels: IntArray, void: int) -> IntArray:
-    near = boundary_map(labels)
-    inner = (labels == void) + np.uint16(void + 1)
-    return np.where(near, labels, inner)
+    codes = np.add(labels == void, void + 1, dtype=np.uint8)
+    np.copyto(codes, labels, where=boundary_map(labels))
+    return codes
