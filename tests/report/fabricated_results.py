@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from segbench.evaluation.counts import load_counts
 from segbench.evaluation.explain import explain_parts
 from segbench.evaluation.folder import evaluate
+from segbench.evaluation.tide import split_files
 from segbench.formats import id2rgb, write_json, write_jsonl, write_label_map, write_text
 from segbench.prepared import PreparedDataset
 
@@ -31,6 +32,7 @@ STEMS = (
     "scene_7",
 )
 SHAPES = ("sky", "grass", "ball", "box", "ring & <i>co</i>", "never seen")
+DOUBT = "it looks as if the predicted numbers are <b>one</b> too high"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOG_LINES = [f"iteration {i}: loss {1 / (i + 1):.3f}" for i in range(40)]
 
@@ -414,7 +416,9 @@ def _record(run, data, task, predictions, shared):
         "num_images": done.num_images,
         "scores": done.scores,
         "intervals": _planted_interval(done.scores) if task == "instance" else {},
+        "warnings": [DOUBT] if shared["experiment"] == "twin_a" else list(done.warnings),
         "rules": _rules(folder / "counts.npz", done.per_class),
+        "errors": _errors(data, predictions) if task == "instance" else None,
         "per_class": done.per_class,
         "counts": "counts.npz",
         "digests": {
@@ -440,6 +444,11 @@ def _record(run, data, task, predictions, shared):
 
 def _rules(counts, per_class):
     return explain_parts(load_counts(counts), [row["name"] for row in per_class])
+
+
+def _errors(data, predictions):
+    found = split_files(data.instances_file("val"), predictions / "instances.json")
+    return {shape: split.as_dict() for shape, split in found.items()}
 
 
 def _broken(root, data, experiment, seed, display_name, model):
