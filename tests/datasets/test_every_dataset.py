@@ -71,7 +71,7 @@ def test_its_archives_can_be_fetched_or_asked_for(name):
         assert not folder.is_absolute() and ".." not in folder.parts
     if info.archives or builder_of(name):
         assert info.layout, "a dataset that is read from files says which"
-        assert info.homepage
+        assert info.homepage or info.folder, "of a dataset of one's own none is asked for"
 
 
 def test_the_miniature_has_what_the_board_needs(prepared):

@@ -7,25 +7,31 @@ its name among the members). A dataset without archives writes ``raw/``,
 the folder a user would supply. ``OPTIONS`` (optional) are the options of ``prepare``.
 
 A dataset file outside the package may hold both itself: ``miniature(folder)`` in place of
-``build`` and ``MINIATURE_OPTIONS``. A generated dataset needs neither.
+``build`` and ``MINIATURE_OPTIONS``; the folder of a YAML file is made as that file says
+(``_custom.py``). A generated dataset needs neither.
 """
 
 import importlib
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segbench.datasets import dataset_info
-from segbench.datasets.registry import dataset_module
+from segbench.datasets import dataset_info, dataset_source
+from segbench.datasets.registry import YAML, dataset_module
 from segbench.types import DatasetInfo
+
+from . import _custom
 
 
 def builder_of(name: str) -> Callable[[Path], None] | None:
     """Return what writes the archives of a dataset; None for one that is generated."""
     if importlib.util.find_spec(f"{__name__}.{name}"):
         return getattr(importlib.import_module(f"{__name__}.{name}"), "build", None)
+    if dataset_source(name).suffix in YAML:
+        return partial(_custom.build, name)
     builder = getattr(dataset_module(name), "miniature", None)
     info = dataset_info(name)
     assert builder or not (info.layout or info.archives), (
