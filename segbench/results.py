@@ -9,6 +9,7 @@ every board: which rows the images cannot tell apart.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def build_record(
     intervals: dict[str, dict[str, Any]] | None = None,
     rules: dict[str, Any] | None = None,
     errors: dict[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the record of one scored prediction folder (form: docs/architecture.md)."""
     commit, dirty = provenance.git_commit()
@@ -52,6 +54,7 @@ def build_record(
         "intervals": intervals or {},
         "rules": rules,
         "errors": errors,
+        "warnings": list(warnings),
         "per_class": per_class,
         "counts": "counts.npz",
         "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},

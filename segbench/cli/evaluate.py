@@ -92,6 +92,10 @@ def _score(
         task=task, protocol_id=protocol_id, counts_path=out / "counts.npz",
         workers=workers,
     )  # fmt: skip
+    warnings = [w.replace(f"{dataset.root}/", "") for w in result.warnings]
+    warnings = [w.replace(f"{predictions}/", "") for w in warnings]
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     parts = load_counts(out / "counts.npz")
     errors = None
     if task == "instance":
@@ -106,6 +110,7 @@ def _score(
         intervals=headline_intervals(parts, get_protocol(protocol_id, task=task)),
         rules=explain_parts(parts, [row["name"] for row in result.per_class]),
         errors=errors,
+        warnings=warnings,
         seconds=time.monotonic() - begin,
     )
     write_json(out / "record.json", record)

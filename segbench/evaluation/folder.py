@@ -7,7 +7,7 @@ The folder has the layout of docs/architecture.md: ``semantic/<stem>.png``,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from segbench.evaluation import (
     panoptic,
     semantic,
 )
-from segbench.evaluation._images import count_in_parts, load_for
+from segbench.evaluation._label_counting import FilePairs
 from segbench.evaluation.boundary_scores import boundary_scores
 from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.counts import Counts, save_counts
+from segbench.evaluation.label_codes import TRAIN_IDS
+from segbench.evaluation.label_folders import count_pairs
 from segbench.evaluation.panoptic_files import evaluate_panoptic
 from segbench.evaluation.protocol import Protocol, get_protocol
-from segbench.formats import read_label_map
 from segbench.prepared import PreparedDataset
 from segbench.types import Category, ImageRecord, Task
 
@@ -43,6 +44,8 @@ class Evaluation:
     scores: dict[str, float | None]
     per_class: list[dict[str, Any]]
     num_images: int
+    warnings: tuple[str, ...] = ()
+    """What looks wrong in the predictions though they can be scored."""
 
 
 def evaluate(
@@ -80,15 +83,17 @@ def evaluate(
             fix=f"its tasks are {', '.join(dataset.tasks)}",
         )
     records = dataset.images(split)
+    warnings: list[str] = []
     parts = count_split(
-        dataset, split, Path(predictions),
-        task=task, records=records, protocol=protocol, boundary=boundary, workers=workers,
+        dataset, split, Path(predictions), task=task, records=records, protocol=protocol,
+        boundary=boundary, workers=workers, warnings=warnings,
     )  # fmt: skip
     _check_images(parts, records)
     result = score_parts(parts, protocol)
     save_counts(counts_path, parts)
     per_class = result.pop("per_class")
-    return Evaluation(result, _describe(dataset, parts, per_class), len(records))
+    rows = _describe(dataset, parts, per_class)
+    return Evaluation(result, rows, len(records), tuple(warnings))
 
 
 def count_split(
@@ -101,11 +106,18 @@ def count_split(
     protocol: Protocol,
     boundary: bool = False,
     workers: int = 1,
+    warnings: list[str],
 ) -> dict[str, Counts]:
-    """Return the counts of a split by part, as ``counts.npz`` stores them."""
+    """Return the counts of a split by part, as ``counts.npz`` stores them.
+
+    ``warnings`` takes what looks wrong in the predictions though they can be scored.
+    """
     if task == "semantic":
-        maps = _LabelMaps(records, predictions / "semantic", len(dataset.table), boundary)
-        parts: dict[str, Counts] = {"semantic": _count_semantic(maps, workers)}
+        counts = _count_semantic(
+            records, predictions / "semantic", len(dataset.table),
+            boundary=boundary, workers=workers, warnings=warnings,
+        )  # fmt: skip
+        parts: dict[str, Counts] = {"semantic": counts}
         if protocol.instance_weighted:
             found = cityscapes_coco.count_labels_of(dataset, split, predictions, records)
             parts["semantic_labels"] = found
@@ -118,43 +130,27 @@ def count_split(
             prediction_folder=predictions / "panoptic",
             boundary=boundary,
             workers=workers,
+            warnings=warnings,
         )
         return {"panoptic": segments}
     if protocol.overlaps == "cityscapes":
         overlaps = cityscapes_coco.count_instances_of(dataset, split, predictions, records)
         return {"segm_overlaps": overlaps}
     truth, results = dataset.instances_file(split), predictions / "instances.json"
-    return instance.match_parts(truth, results, boundary=boundary)
+    return instance.match_parts(truth, results, boundary=boundary, warnings=warnings)
 
 
-@dataclass(frozen=True)
-class _LabelMaps:
-    """Images of a split, the folder of their predictions, and how to count them."""
-
-    records: Sequence[ImageRecord]
-    folder: Path
-    num_classes: int
-    boundary: bool
-
-    def count(self, images: range) -> semantic.SemanticCounts:
-        return semantic.merge([self._count_image(self.records[i]) for i in images])
-
-    def _count_image(self, record: ImageRecord) -> semantic.SemanticCounts:
-        if record.semantic is None:
-            raise DataError(f"{record.image} has no semantic truth in the prepared dataset")
-        path = self.folder / f"{record.stem}.png"
-        truth, prediction = read_label_map(record.semantic), read_label_map(path)
-        try:
-            return semantic.count(
-                truth, prediction,
-                num_classes=self.num_classes, image_id=record.image_id, boundary=self.boundary,
-            )  # fmt: skip
-        except DataError as error:
-            raise DataError(f"{path}: {error.what}", fix=error.fix) from error
-
-
-def _count_semantic(maps: _LabelMaps, workers: int) -> semantic.SemanticCounts:
-    records, folder = maps.records, maps.folder
+def _count_semantic(
+    records: Sequence[ImageRecord],
+    folder: Path,
+    num_classes: int,
+    *,
+    boundary: bool,
+    workers: int,
+    warnings: list[str],
+) -> semantic.SemanticCounts:
+    if not records:
+        raise DataError("there are no images to score")
     missing = [r.stem for r in records if not (folder / f"{r.stem}.png").is_file()]
     if missing:
         raise DataError(
@@ -162,10 +158,17 @@ def _count_semantic(maps: _LabelMaps, workers: int) -> semantic.SemanticCounts:
             f"{', '.join(f'{stem}.png' for stem in missing[:3])}",
             fix="predict every image of the split; a part of it is never scored",
         )
-    if records and records[0].semantic is not None:
-        load_for(2 * len(records), records[0].semantic)
-    parts = count_in_parts(maps.count, len(records), label="evaluate semantic", workers=workers)
-    return semantic.merge(list(parts))
+    pairs = [(_truth_of(record), folder / f"{record.stem}.png") for record in records]
+    given = FilePairs(pairs, TRAIN_IDS, num_classes, instances=False, boundary=boundary)
+    found = count_pairs(given, folder, label="evaluate semantic", workers=workers)
+    warnings.extend(found.warnings)
+    return replace(found.counts, image_ids=tuple(record.image_id for record in records))
+
+
+def _truth_of(record: ImageRecord) -> Path:
+    if record.semantic is None:
+        raise DataError(f"{record.image} has no semantic truth in the prepared dataset")
+    return record.semantic
 
 
 def _check_images(parts: Mapping[str, Counts], records: Sequence[ImageRecord]) -> None:

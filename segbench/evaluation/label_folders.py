@@ -71,13 +71,28 @@ def count_folder(
     code = protocol.labels
     pairs = pair_files(truth, prediction, by_frame=code == CITYSCAPES)
     named = code == CITYSCAPES and all(instance_file(file).is_file() for file, _ in pairs)
-    load_for(2 * len(pairs), pairs[0][0])
-    found = Findings(code)
-    count = FilePairs(pairs, code, num_classes, named, boundary).count
-    for part in count_in_parts(count, len(pairs), label="count label maps", workers=workers):
+    given = FilePairs(pairs, code, num_classes, named, boundary)
+    return count_pairs(given, prediction, label="count label maps", workers=workers)
+
+
+def count_pairs(given: FilePairs, folder: Path, *, label: str, workers: int) -> CountedFolder:
+    """Count pairs of files, of which there is at least one.
+
+    Args:
+        given: The files and how to read them.
+        folder: Where the predictions lie, named in errors.
+        label: What the work is called in the log.
+        workers: Processes that count images.
+
+    Raises:
+        DataError: As ``count_folder`` says.
+    """
+    load_for(2 * len(given.pairs), given.pairs[0][0])
+    found = Findings(given.code)
+    for part in count_in_parts(given.count, len(given.pairs), label=label, workers=workers):
         found.add(part)
-    found.raise_faults(prediction)
-    warnings = suspicions(found.pooled, code, num_classes)
+    found.raise_faults(folder)
+    warnings = suspicions(found.pooled, given.code, given.num_classes)
     labels = merge_labels(found.labels) if found.labels else None
     return CountedFolder(merge(found.counts), warnings, labels)
 
@@ -166,6 +181,7 @@ def suspicions(pooled: IntArray, code: LabelCode, num_classes: int) -> list[str]
     readings = {
         "are one too low (a zero label reduced that should not be, or reduced twice)": 1,
         "are one too high (a zero label not reduced)": -1,
+        "are two too low (a zero label reduced twice)": 2,
     }
     found = []
     for problem, shift in readings.items():

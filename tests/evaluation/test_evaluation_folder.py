@@ -204,7 +204,7 @@ def test_a_missing_semantic_prediction_stops_everything(dataset, oracle):
 
 def test_a_prediction_of_another_size_names_its_file(dataset, oracle):
     write_label_map(oracle / "semantic/003.png", np.zeros((4, 4), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"semantic/003\.png: .*40x48.*found 4x4"):
+    with pytest.raises(DataError, match=r"semantic: 1 .*003\.png 4x4 for 40x48"):
         run(dataset, oracle, "semantic")
 
 

@@ -75,6 +75,7 @@ CASES = {
     "label shift down": ("wide", moved(-1), ["one too low", "reduced twice"]),
     "zero label reduced in the submission": ("ade20k", moved(-1), ["one too low", "100.0"]),
     "zero label of ADE20K counted up": ("ade20k_low", moved(1), ["one too high"]),
+    "zero label reduced twice": ("ade20k_low", moved(-2), ["two too low", "reduced twice"]),
     "train ids for label ids": (
         "cityscapes", as_train_ids, ["are train ids in place of 'cityscapes-label-ids'"]),
     "areas of panoptic truth": (
@@ -110,3 +111,20 @@ def test_what_looks_wrong_is_said_once_and_stored(name, tmp_path, monkeypatch, c
 def test_nothing_is_said_of_good_predictions(kind, tmp_path, monkeypatch, capfd):
     code, _, err = run(in_process, getattr(score_sets, kind)(tmp_path), monkeypatch, capfd)
     assert (code, "warning" in err) == (0, False)
+
+
+def test_a_submission_with_shifted_labels_is_doubted(tmp_path, monkeypatch, capfd):
+    made = score_sets.submission(tmp_path)
+    made.each("mine/semantic/*.png", lambda p: Image.fromarray(shifted(p)).save(p))
+    code, _, err = run(in_process, made, monkeypatch, capfd)
+    assert code == 0, err
+    (record,) = json.loads((made.out / "records.json").read_text())["records"]
+    assert "one too low" in record["warnings"][0]
+    assert f"warning: {record['warnings'][0]}" in err
+    assert record["scores"]["pixel_accuracy"] == 0.0
+
+
+def shifted(path):
+    """Every class 1 as 0 and every 0 as void: one too low."""
+    labels = np.array(Image.open(path))
+    return np.where(labels == 1, 0, 255).astype(np.uint8)

@@ -5,13 +5,13 @@ import statistics
 import subprocess
 import sys
 import urllib.parse
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fabricated_results import COMMIT, HOSTILE, LOG_LINES
+from fabricated_results import COMMIT, DOUBT, HOSTILE, LOG_LINES
 from PIL import Image
 
 from segbench import html, overlay
@@ -384,3 +384,10 @@ def test_the_run_page_says_why_tools_disagree(results, site, table):
 def test_only_semantic_records_have_other_rules(site):
     page = (site / "runs" / "shapes__mask_rcnn__seed0.html").read_text(encoding="utf-8")
     assert "Why do tools disagree" not in page
+
+
+def test_doubts_stand_beside_the_score(site):
+    page = (site / "runs" / "shapes__twin_a__seed0.html").read_text(encoding="utf-8")
+    assert f"<li>{escape(DOUBT)}</li>" in page
+    page = (site / "runs" / "shapes__fcn__seed0.html").read_text(encoding="utf-8")
+    assert "Something looks wrong" not in page
