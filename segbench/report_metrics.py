@@ -99,6 +99,7 @@ PER_CLASS: Mapping[str, tuple[Metric, ...]] = {
         Metric("iou", "IoU", "intersection over union"),
         Metric("dice", "Dice", "Dice coefficient (F1)"),
         Metric("accuracy", "Accuracy", "recall: share of this class's pixels found"),
+        Metric("iiou", "iIoU", "IoU with each instance weighed by mean size / its size"),
     ),
     "instance": (
         Metric("ap", "AP", "average precision over IoU 0.50 to 0.95"),

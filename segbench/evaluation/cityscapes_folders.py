@@ -144,13 +144,15 @@ class _Reader:
         try:
             with Image.open(path) as image:
                 mode = image.mode
-                mask: BoolArray = np.asarray(image.convert("L")) != 0
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-            missing = "is missing" if not path.is_file() else "is no image"
-            self._fault("masks cannot be read", f"{path.name} ({missing})")
-            return None
-        if mode not in _MASK_MODES:
-            self._fault("masks are not one-channel 8-bit PNGs", f"{path.name} (mode {mode})")
+                if mode not in _MASK_MODES:
+                    self._fault("masks are not one-channel 8-bit PNGs", f"{path.name} ({mode})")
+                    return None
+                # Bits and palettes become grey first, as officially.
+                pixels = None if mode == "L" else np.asarray(image.convert("L"))
+            mask: BoolArray = (read_label_map(path) if pixels is None else pixels) != 0
+        except (DataError, UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            reason = "is broken or no image" if path.is_file() else "is missing"
+            self._fault("masks cannot be read", f"{path.name} ({reason})")
             return None
         if mask.shape != shape:
             sizes = f"{mask.shape[0]}x{mask.shape[1]} for {shape[0]}x{shape[1]}"

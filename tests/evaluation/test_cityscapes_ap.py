@@ -245,8 +245,11 @@ FAULTS = {
     "outside": (lambda p: lines(p, "../gt/a.png 26 0.5"), "1 masks are outside the folder"),
     "absolute": (lambda p: lines(p, f"{p}/masks/a.png 26 0.5"), "masks are outside the folder"),
     "missing mask": (lambda p: lines(p, "masks/b.png 26 0.5"), "b.png (is missing)"),
-    "broken mask": (lambda p: (p / "masks/a.png").write_text("no"), "a.png (is no image)"),
-    "colour": (lambda p: mask(p, np.ones((6, 8, 3))), "one-channel 8-bit PNGs; first a.png (mode"),
+    "broken mask": (lambda p: (p / "masks/a.png").write_text("no"), "a.png (is broken or no"),
+    "wide": (lambda p: Image.fromarray(np.ones((6, 8), dtype=np.uint16)).save(p / "masks/a.png"),
+             "first a.png (I;16)"),
+    "cut mask": (lambda p: cut(p / "masks/a.png"), "a.png (is broken or no image)"),
+    "colour": (lambda p: mask(p, np.ones((6, 8, 3))), "one-channel 8-bit PNGs; first a.png (RGB)"),
     "size": (lambda p: mask(p, np.ones((8, 6))), "a.png 8x6 for 6x8"),
     "no list": (lambda p: (p / f"{STEM}.txt").unlink(), "1 of 1 predictions are missing"),
     "two lists": (lambda p: (p / f"{STEM}_more.txt").write_text(""), "more than one prediction"),
@@ -255,6 +258,10 @@ FAULTS = {
     "no truth": (lambda p: (p.parent / f"gt/ulm/{STEM}_gtFine_instanceIds.png").unlink(),
                  "holds no *_instanceIds.png files"),
 }  # fmt: skip
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
 
 
 def lines(folder, *rows):
@@ -286,6 +293,18 @@ def test_each_fault_is_named(folder, fault):
     with pytest.raises(DataError) as caught:
         count_folder(folder / "gt", folder / "pred")
     assert words in caught.value.what
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_masks_of_bits_grey_and_palette(folder, mode):
+    half = np.zeros((6, 8), dtype=np.uint8)
+    half[:, 4:] = 255
+    image = Image.fromarray(half).convert(mode)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 200, 30, 30] + [9, 9, 9] * 254)
+    image.save(folder / "pred/masks/a.png")
+    found = count_folder(folder / "gt", folder / "pred").counts
+    assert found.detections[:, 2].tolist() == [24]
 
 
 def test_what_counts_nowhere_is_said(folder):
