@@ -19,6 +19,7 @@ GENERIC = {
     "panoptic": "coco-panoptic",
 }
 PATH = click.Path(path_type=Path)
+BOUNDARY_HELP = "Also score boundaries; takes two to fifteen times as long."
 
 
 @click.command()
@@ -38,13 +39,14 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--protocol", help="Protocol id; default: the generic one of the task.")
 @click.option("--errors", is_flag=True, help="Instance: also say where AP50 is lost (TIDE).")
+@click.option("--boundary", is_flag=True, help=BOUNDARY_HELP)
 @click.option("--out", type=PATH, help="Folder for scores.json and counts.npz.")
 @output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def score(
     task: str, gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None,
-    num_classes: int | None, protocol: str | None, errors: bool, out: Path | None, workers: int,
-    as_json: bool,
+    num_classes: int | None, protocol: str | None, errors: bool, boundary: bool,
+    out: Path | None, workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Score prediction files of any framework under a named protocol.
 
@@ -64,13 +66,14 @@ def score(
     if errors:
         error_split.check(task, gt)
     if task == "semantic":
-        parts = _semantic(gt, pred, chosen, num_classes, warnings, workers)
+        parts = _semantic(gt, pred, chosen, num_classes, warnings, workers, boundary)
     elif chosen.overlaps == "cityscapes":
+        refuse_boundary(boundary, chosen)
         parts = _cityscapes(gt, pred, gt_folder, warnings)
     elif task == "instance":
-        parts = _instance(gt, pred, warnings)
+        parts = _instance(gt, pred, warnings, boundary)
     else:
-        parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings, workers)
+        parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings, workers, boundary)
     scores = _named(score_parts(parts, chosen), chosen)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -107,12 +110,14 @@ def _shown(value: float | int) -> str:
 
 def _semantic(
     gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str],
-    workers: int,
+    workers: int, boundary: bool,
 ) -> dict[str, Counts]:  # fmt: skip
     from segbench.evaluation.label_folders import count_folder
 
-    classes = class_count(protocol, num_classes)
-    found = count_folder(gt, pred, protocol=protocol, num_classes=classes, workers=workers)
+    found = count_folder(
+        gt, pred, protocol=protocol, num_classes=class_count(protocol, num_classes),
+        boundary=boundary, workers=workers,
+    )  # fmt: skip
     warnings.extend(found.warnings)
     labels = {"semantic_labels": found.labels} if found.labels else {}
     return {"semantic": found.counts, **labels}
@@ -133,10 +138,21 @@ def class_count(protocol: Protocol, num_classes: int | None) -> int:
     return chosen
 
 
-def _instance(gt: Path, pred: Path, warnings: list[str]) -> dict[str, Counts]:
-    from segbench.evaluation.instance import match_files
+def _instance(gt: Path, pred: Path, warnings: list[str], boundary: bool) -> dict[str, Counts]:
+    from segbench.evaluation.instance import match_parts
 
-    return dict(match_files(gt, pred, warnings=warnings))
+    return match_parts(gt, pred, boundary=boundary, warnings=warnings)
+
+
+def refuse_boundary(boundary: bool, protocol: Protocol) -> None:
+    """Raise ``ConfigError`` for ``--boundary`` under a protocol that has no boundary score."""
+    from segbench.errors import ConfigError
+
+    if boundary and protocol.overlaps == "cityscapes":
+        raise ConfigError(
+            f"--boundary: protocol '{protocol.id}' has no boundary score",
+            fix="leave --boundary out, or score under coco-instances",
+        )
 
 
 def _cityscapes(
@@ -169,7 +185,7 @@ def _write_official(parts: dict[str, Counts], out: Path) -> None:
 
 def _panoptic(
     gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, warnings: list[str],
-    workers: int,
+    workers: int, boundary: bool,
 ) -> dict[str, Counts]:  # fmt: skip
     from segbench.evaluation.panoptic_files import evaluate_panoptic
 
@@ -177,6 +193,6 @@ def _panoptic(
         gt, pred,
         truth_folder=gt_folder or gt.with_suffix(""),
         prediction_folder=pred_folder or pred.with_suffix(""),
-        warnings=warnings, workers=workers,
+        boundary=boundary, warnings=warnings, workers=workers,
     )  # fmt: skip
     return {"panoptic": counts}
