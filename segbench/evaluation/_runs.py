@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,16 @@ def _words(values: IntArray) -> IntArray:
     """Return eight bytes a uint64, without the rest; the loops expect aligned memory."""
     words = values[: values.size // 8 * 8].view(np.uint64)
     return words if words.flags.aligned else words.copy()
+
+
+def join_rows(tables: Sequence[IntArray], images: Sequence[int]) -> IntArray:
+    """Join tables whose first column is the image of a row, an index into the part's images.
+
+    Args:
+        tables: int64 [n, columns] of each part.
+        images: Number of images of each part.
+    """
+    joined: IntArray = np.concatenate(tables)
+    firsts = np.cumsum([0, *images])[:-1]
+    joined[:, 0] += np.repeat(firsts, [len(table) for table in tables])
+    return joined

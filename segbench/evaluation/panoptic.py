@@ -31,6 +31,7 @@ from segbench.evaluation._matching import (
     find_errors,
     match_segments,
 )
+from segbench.evaluation._runs import join_rows
 from segbench.evaluation.boundary_panoptic import add_boundaries, count_boundary_pairs
 from segbench.evaluation.protocol import Protocol
 from segbench.types import BoolArray, CategoryTable, IntArray
@@ -115,21 +116,15 @@ def merge(parts: Sequence[PanopticCounts]) -> PanopticCounts:
     """Join the counts of several images or shards of one category table."""
     if len({part.category_ids for part in parts}) != 1:
         raise DataError("panoptic counts to be added need the same categories")
-    first = np.cumsum([0, *(len(part.image_ids) for part in parts)])
+    images = [len(part.image_ids) for part in parts]
     return PanopticCounts(
         parts[0].category_ids,
         parts[0].isthing,
         tuple(image_id for part in parts for image_id in part.image_ids),
         np.concatenate([part.positions for part in parts]),
-        np.concatenate([_shift(p.matches, n) for p, n in zip(parts, first, strict=False)]),
-        np.concatenate([_shift(p.errors, n) for p, n in zip(parts, first, strict=False)]),
+        join_rows([part.matches for part in parts], images),
+        join_rows([part.errors for part in parts], images),
     )
-
-
-def _shift(rows: IntArray, by: int) -> IntArray:
-    shifted = rows.copy()
-    shifted[:, 0] += by
-    return shifted
 
 
 def count(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segbench.errors import ConfigError, DataError
-from segbench.evaluation._runs import count_byte_pairs
+from segbench.evaluation._runs import count_byte_pairs, join_rows
 from segbench.evaluation.boundary_semantic import BoundaryTables, count_boundaries, join_tables
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic_scores import scores
@@ -101,15 +101,10 @@ def merge(parts: Sequence[SemanticCounts]) -> SemanticCounts:
     if len({part.num_classes for part in parts}) != 1:
         found = sorted({part.num_classes for part in parts})
         raise DataError(f"counts to be added need one number of classes, found {found}")
-    image_ids: list[ImageId] = []
-    entries = []
-    for part in parts:
-        shifted = part.entries.copy()
-        shifted[:, 0] += len(image_ids)
-        image_ids.extend(part.image_ids)
-        entries.append(shifted)
+    image_ids = tuple(image_id for part in parts for image_id in part.image_ids)
+    entries = join_rows([p.entries for p in parts], [len(p.image_ids) for p in parts])
     tables = join_tables([p.boundary for p in parts], [len(p.image_ids) for p in parts])
-    return SemanticCounts(parts[0].num_classes, tuple(image_ids), np.concatenate(entries), tables)
+    return SemanticCounts(parts[0].num_classes, image_ids, entries, tables)
 
 
 def count(
