@@ -170,6 +170,13 @@ class RunConfig(Strict):
     """Overrides the length of every recipe of this run; shown on the board."""
 
 
+class EvaluateConfig(Strict):
+    """What is scored besides each task's own numbers."""
+
+    boundary: bool = False
+    """Boundary IoU and F, Boundary AP, Boundary PQ: two to fifteen times the time of scoring."""
+
+
 class ReportConfig(Strict):
     """How the report is made."""
 
@@ -188,6 +195,7 @@ class Config(Strict):
     submissions_folder: Path = Path("workflow/submissions")
     datasets: dict[str, DatasetConfig] = {}
     runs: tuple[RunConfig, ...]
+    evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
 
     def cells(self) -> Iterator[tuple[RunConfig, str, int]]:

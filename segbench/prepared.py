@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from segbench.errors import ConfigError, DataError, did_you_mean
-from segbench.formats import read_json, read_jsonl
+from segbench.formats import iter_jsonl, read_json, read_jsonl
 from segbench.types import Category, CategoryTable, ImageRecord, Task
 
 SCHEMA = 1
@@ -95,15 +95,48 @@ class PreparedDataset:
             )
         return str(protocols[task])
 
+    def refuse_unchecked(self, split: str) -> None:
+        """Refuse a split that was not checked, or whose files have changed in size since.
+
+        The sizes of all files are looked at, not their content: a few microseconds a file,
+        which finds what is lost, cut or replaced. ``segbench check-data`` reads everything.
+
+        Raises:
+            DataError: Naming the files.
+        """
+        if "checked" not in self.description:
+            raise DataError(
+                f"{self.root} was prepared without being checked",
+                fix=f"prepare it again: segbench prepare {self.name} --out {self.root}",
+            )
+        self._refuse_unknown(split)
+        changed = [
+            row[key]
+            for row in iter_jsonl(self.root / f"{split}.jsonl")
+            for key, size in row["bytes"].items()
+            if _size_of(self.root / row[key]) != size
+        ]
+        if changed:
+            shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
+            raise DataError(
+                f"{self.root}: {len(changed)} files of split '{split}' are missing or changed "
+                f"since they were checked: {shown}",
+                fix=f"segbench check-data {self.root} lists everything; preparing the dataset "
+                "again repairs it",
+            )
+
     def images(self, split: str) -> list[ImageRecord]:
         """Return the images of a split in file order; ``ConfigError`` for an unknown split."""
+        self._refuse_unknown(split)
+        return [self._record(row) for row in read_jsonl(self.root / f"{split}.jsonl")]
+
+    def _refuse_unknown(self, split: str) -> None:
         splits = self.description["splits"]
         if split not in splits:
             raise ConfigError(
                 f"dataset '{self.name}' has no split '{split}'.{did_you_mean(split, splits)}",
                 fix=f"its splits are {', '.join(splits)}",
             )
-        return [self._record(row) for row in read_jsonl(self.root / f"{split}.jsonl")]
 
     def _record(self, row: dict[str, Any]) -> ImageRecord:
         def path(key: str) -> Path | None:
@@ -129,3 +162,10 @@ class PreparedDataset:
     def panoptic_folder(self, split: str) -> Path:
         """Return the folder of panoptic PNGs of a split."""
         return self.root / "panoptic" / split
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -79,18 +79,32 @@ def download(
 @RAW
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the prepared form.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; default: one for each core."
+)
+@click.option(
+    "--bad-images", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+    help="What becomes of images that cannot be used.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print dataset.json.")
 def prepare(
-    name: str, raw: Path | None, out: Path | None, options: tuple[str, ...], as_json: bool
-) -> None:
-    """Turn dataset NAME into the one on-disk form (default: results/data/NAME)."""
+    name: str, raw: Path | None, out: Path | None, options: tuple[str, ...],
+    workers: int | None, bad_images: Literal["fail", "skip"], as_json: bool,
+) -> None:  # fmt: skip
+    """Turn dataset NAME into the one on-disk form (default: results/data/NAME).
+
+    The command can be stopped and repeated: images that are done stay done.
+    """
     from segbench.datasets import prepare_dataset
     from segbench.datasets.raw_folder import downloaded_raw
+    from segbench.pool import available_cores
     from segbench.progress import say
 
     target = out or Path("results/data") / name
-    raw = raw or downloaded_raw(name)
-    dataset = prepare_dataset(name, target, raw=raw, options=parse_options(options))
+    dataset = prepare_dataset(
+        name, target, raw=raw or downloaded_raw(name), options=parse_options(options),
+        workers=workers or available_cores(), bad_images=bad_images,
+    )  # fmt: skip
     if as_json:
         output.json_out(dataset.description)
     splits = ", ".join(f"{k} {v}" for k, v in dataset.description["splits"].items())

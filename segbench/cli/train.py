@@ -36,6 +36,7 @@ def train(
     recipe = shorten(load_recipe(experiment), iterations)
     model_info(recipe.model)
     dataset = PreparedDataset.open(data)
+    dataset.refuse_unchecked(recipe.train_split)
     from segbench.training import train as run
 
     digest = recipe_digest(recipe)

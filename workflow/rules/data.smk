@@ -27,13 +27,14 @@ rule prepare:
     priority: 100000
     conda:
         "../../envs/score.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
         runtime=240,
     params:
         raw=raw_folder,
         options=dataset_options,
+        bad_images=lambda wildcards: PLAN.dataset_config(wildcards.dataset).bad_images,
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         code=lambda wildcards: provenance.code_fingerprint(
             [
@@ -43,4 +44,5 @@ rule prepare:
         ),
     shell:
         "python -m segbench prepare {wildcards.dataset} {params.raw} {params.options:q}"
+        " --workers {threads} --bad-images {params.bad_images}"
         " --out {params.folder:q} > {log:q} 2>&1"
