@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     help="Folder written by `segbench predict` or `segbench control`.",
 )  # fmt: skip
 @click.option("--protocol", help="Protocol id; default: the dataset's.")
+@click.option("--boundary", is_flag=True, help="Also score boundaries where the protocol can.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print the records.")
 def evaluate(
     data: Path, split: str, tasks: tuple[str, ...], predictions: Path, protocol: str | None,
-    out: Path, workers: int, as_json: bool,
+    boundary: bool, out: Path, workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Score a finished prediction folder: counts.npz and record.json of each task.
 
@@ -47,7 +48,7 @@ def evaluate(
     records = [
         _score(
             dataset, split, predictions, manifest,
-            cast("Task", task), protocol, out / task, workers,
+            cast("Task", task), protocol, out / task, workers, boundary,
         )
         for task in chosen
     ]  # fmt: skip
@@ -76,6 +77,7 @@ def _score(
     protocol: str | None,
     out: Path,
     workers: int,
+    boundary: bool,
 ) -> dict[str, Any]:
     from segbench.evaluation.counts import load_counts
     from segbench.evaluation.explain import explain_parts
@@ -90,7 +92,7 @@ def _score(
     result = score(
         dataset, split, predictions,
         task=task, protocol_id=protocol_id, counts_path=out / "counts.npz",
-        workers=workers,
+        boundary=boundary, workers=workers,
     )  # fmt: skip
     warnings = [w.replace(f"{dataset.root}/", "") for w in result.warnings]
     warnings = [w.replace(f"{predictions}/", "") for w in warnings]

@@ -79,11 +79,13 @@ def dataset_options(wildcards) -> list[str]:
 
 
 def score_options(wildcards) -> list[str]:
-    """Return the --task options of a cell and the --protocol a submission asks for."""
+    """Return the --task options of a cell, the --protocol a submission asks for, --boundary."""
     cell = cell_of(wildcards)
     options = [f"--task={task}" for task in cell.tasks]
     if cell.submission and cell.submission.protocol:
         options.append(f"--protocol={cell.submission.protocol}")
+    if PLAN.config.evaluate.boundary:
+        options.append("--boundary")
     return options
 
 
