@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segbench.errors import ConfigError, DataError
-from segbench.evaluation._runs import count_byte_pairs, join_rows
+from segbench.evaluation._runs import count_byte_pairs, join_rows, sum_by_value
 from segbench.evaluation.boundary_semantic import BoundaryTables, count_boundaries, join_tables
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic_scores import scores
@@ -135,7 +135,10 @@ def count(
         _refuse_unknown_truth(np.unique(wide), num_classes, image_id)
     unused = table[num_classes:IGNORE_INDEX].sum(axis=1)
     _refuse_unknown_truth(np.flatnonzero(unused) + num_classes, num_classes, image_id)
-    counts = _counts_of(_fold(table, num_classes), num_classes, image_id)
+    classes = np.minimum(np.arange(len(table)), num_classes)
+    counts = from_table(
+        table, truth=classes, prediction=classes, num_classes=num_classes, image_id=image_id
+    )
     return with_boundaries(counts, truth, prediction) if boundary else counts
 
 
@@ -181,16 +184,13 @@ def from_table(
         num_classes: C.
         image_id: How the image is called in the stored counts.
     """
-    rows, columns = np.nonzero(table)
-    matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    np.add.at(matrix, (truth[rows], prediction[columns]), table[rows, columns])
-    return _counts_of(matrix, num_classes, image_id)
-
-
-def _counts_of(matrix: IntArray, num_classes: int, image_id: ImageId) -> SemanticCounts:
-    rows, columns = np.nonzero(matrix)
-    cells = [np.zeros_like(rows), rows, columns, matrix[rows, columns]]
-    return SemanticCounts(num_classes, (image_id,), np.stack(cells, axis=1).astype(np.int64))
+    size = num_classes + 1
+    numbers = np.flatnonzero(table != 0)  # booleans are searched ten times as fast as integers
+    cells = truth[numbers // len(table)] * size + prediction[numbers % len(table)]
+    present, pixels = sum_by_value(cells, table.reshape(-1)[numbers])
+    columns = [np.zeros_like(present), *np.divmod(present, size), pixels]
+    entries = np.stack(columns, axis=1).astype(np.int64)
+    return SemanticCounts(num_classes, (image_id,), entries)
 
 
 def _size(array: IntArray) -> str:
@@ -211,13 +211,6 @@ def _refuse_unknown_truth(unknown: IntArray, num_classes: int, image_id: ImageId
             f"{IGNORE_INDEX}, found {unknown[:3].tolist()}",
             fix="prepare the dataset again, or score with its own number of classes",
         )
-
-
-def _fold(table: IntArray, num_classes: int) -> IntArray:
-    """Gather all rows and columns that are no class into the last ones."""
-    cut = np.arange(num_classes + 1)
-    folded: IntArray = np.add.reduceat(np.add.reduceat(table, cut, axis=0), cut, axis=1)
-    return folded
 
 
 def image_scores(counts: SemanticCounts) -> dict[ImageId, dict[str, float | None]]:
