@@ -52,11 +52,24 @@ class Metric:
         return f"{self.scale * value:,.{self.decimals}f}"
 
 
+_BOUNDARIES = "Boundaries"
+"""Group of the scores that ``--boundary`` adds; `segbench protocols ID` gives their rule."""
+
+
 def _three(suffix: str, group: str, what: str) -> tuple[Metric, ...]:
     return (
         Metric(f"pq{suffix}", "PQ", f"panoptic quality, {what}: SQ x RQ per class", group),
         Metric(f"sq{suffix}", "SQ", f"segmentation quality, {what}: mean IoU of matches", group),
         Metric(f"rq{suffix}", "RQ", f"recognition quality, {what}: F1 of segments", group),
+    )
+
+
+def _boundary_three(what: str) -> tuple[Metric, ...]:
+    smaller = "with the smaller of mask and boundary IoU"
+    return (
+        Metric("boundary_pq", "PQ", f"Boundary PQ, {what}: PQ {smaller}", _BOUNDARIES),
+        Metric("boundary_sq", "SQ", f"Boundary SQ, {what}: SQ {smaller}", _BOUNDARIES),
+        Metric("boundary_rq", "RQ", f"Boundary RQ, {what}: RQ {smaller}", _BOUNDARIES),
     )
 
 
@@ -67,6 +80,10 @@ SCORES: Mapping[str, tuple[Metric, ...]] = {
         Metric("pixel_accuracy", "Pixel acc.", "share of labelled pixels that are right"),
         Metric("mean_accuracy", "Mean acc.", "mean recall of the classes"),
         Metric("fwiou", "FWIoU", "IoU weighted by how frequent each class is"),
+        Metric("boundary_miou", "mIoU", "mIoU of pixels near the class borders", _BOUNDARIES),
+        Metric(
+            "boundary_f", "F", "F1 of class contours within 0.75 % of the diagonal", _BOUNDARIES
+        ),
     ),
     "instance": (
         Metric("ap", "AP", "mask average precision over IoU 0.50 to 0.95", "Masks"),
@@ -79,11 +96,15 @@ SCORES: Mapping[str, tuple[Metric, ...]] = {
         Metric("box_ap50", "AP50", "box average precision at IoU 0.50", "Boxes"),
         Metric("box_ap75", "AP75", "box average precision at IoU 0.75", "Boxes"),
         Metric("ar_100", "AR100", "mask average recall with 100 detections an image", "Recall"),
+        Metric("boundary_ap", "AP", "AP by the smaller of mask and boundary IoU", _BOUNDARIES),
+        Metric("boundary_ap50", "AP50", "Boundary AP at IoU 0.50", _BOUNDARIES),
+        Metric("boundary_ap75", "AP75", "Boundary AP at IoU 0.75", _BOUNDARIES),
     ),
     "panoptic": (
         *_three("", "All classes", "all classes"),
         *_three("_things", "Things", "things"),
         *_three("_stuff", "Stuff", "stuff"),
+        *_boundary_three("all classes"),
     ),
 }
 
@@ -100,6 +121,8 @@ PER_CLASS: Mapping[str, tuple[Metric, ...]] = {
         Metric("dice", "Dice", "Dice coefficient (F1)"),
         Metric("accuracy", "Accuracy", "recall: share of this class's pixels found"),
         Metric("iiou", "iIoU", "IoU with each instance weighed by mean size / its size"),
+        Metric("boundary_iou", "Boundary IoU", "IoU of pixels near the border", _BOUNDARIES),
+        Metric("boundary_f", "Boundary F", "F1 of contours", _BOUNDARIES),
     ),
     "instance": (
         Metric("ap", "AP", "average precision over IoU 0.50 to 0.95"),
@@ -109,8 +132,9 @@ PER_CLASS: Mapping[str, tuple[Metric, ...]] = {
         Metric("ap_medium", "AP M", "AP, objects of 32 x 32 to 96 x 96 px"),
         Metric("ap_large", "AP L", "AP, objects above 96 x 96 px"),
         Metric("ar_100", "AR100", "average recall with 100 detections an image"),
+        Metric("boundary_ap", "Boundary AP", "AP by the smaller of two IoUs", _BOUNDARIES),
     ),
-    "panoptic": _three("", "Scores", "this class"),
+    "panoptic": (*_three("", "Scores", "this class"), *_boundary_three("this class")),
 }
 
 

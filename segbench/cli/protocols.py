@@ -51,4 +51,6 @@ def _facts(each: Any) -> dict[str, Any]:
     facts = {**_row(each), "title": each.title}
     if each.task == "semantic":
         facts |= {"label maps": f"{each.labels.name}: {each.labels.meaning}"}
+    if each.boundary_rule:
+        facts["with --boundary"] = each.boundary_rule
     return facts

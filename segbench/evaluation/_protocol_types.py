@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from segbench.evaluation.boundary_rules import BOUNDARY_RULES
 from segbench.evaluation.label_codes import TRAIN_IDS, LabelCode
 from segbench.types import Task
 
@@ -67,6 +68,12 @@ class Protocol:
         """Id with version, as in ``ade20k-150.v1``."""
         return f"{self.id}.v{self.version}"
 
+    @property
+    def boundary_rule(self) -> str:
+        """What ``--boundary`` adds, in plain words; empty where it adds nothing."""
+        return "" if self.overlaps == "cityscapes" else BOUNDARY_RULES[self.task]
+
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as plain JSON types."""
-        return {**asdict(self), "versioned_id": self.versioned_id}
+        named = {"versioned_id": self.versioned_id, "boundary_rule": self.boundary_rule}
+        return {**asdict(self), **named}
