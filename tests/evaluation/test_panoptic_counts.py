@@ -107,7 +107,7 @@ def run(scene, **options):
 
 
 @given(scenes())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_equals_a_loop_over_pairs_of_segments(scene):
     rows = panoptic.scores(run(scene), COCO)["per_class"]
     for row, (pairs, fp, fn) in zip(rows, slow_counts(*scene).values(), strict=True):

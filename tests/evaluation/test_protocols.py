@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
 
 from segbench.errors import ConfigError, DataError
 from segbench.evaluation import panoptic, semantic
-from segbench.evaluation.cityscapes import CATEGORIES, LABEL_IDS
 from segbench.evaluation.explain import distinct_rules, explain
 from segbench.evaluation.label_codes import UNKNOWN
 from segbench.evaluation.protocol import get_protocol, protocols
@@ -120,30 +118,6 @@ def pixels(pairs):
         for truth, prediction in pairs
         for t, p in zip(truth.flat, prediction.flat, strict=True)
     ]
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_cityscapes_label_ids_against_loops(seed):
-    pairs = random_pairs(seed, np.arange(34))
-    found = semantic.scores(count_numbers(pairs, get_protocol("cityscapes-fine")), CITYSCAPES)
-    kept = [(t, p) for t, p in pixels(pairs) if t in LABEL_IDS]
-    groups = {f"class {label}": {label} for label in LABEL_IDS}
-    groups |= {name: {LABEL_IDS[i] for i in members} for name, members in CATEGORIES}
-    expected = {}
-    for name, members in groups.items():
-        hits = sum(t in members and p in members for t, p in kept)
-        union = sum(t in members or p in members for t, p in kept)
-        expected[name] = hits / union if union else None
-    ious = [expected[f"class {label}"] for label in LABEL_IDS]
-    assert [row["iou"] for row in found["per_class"]] == ious
-    assert {name: found[f"category_iou_{name}"] for name, _ in CATEGORIES} == {
-        name: expected[name] for name, _ in CATEGORIES
-    }
-    known = [value for value in ious if value is not None]
-    assert found["miou"] == (math.fsum(known) / len(known) if known else None)
-
-
-CITYSCAPES = get_protocol("cityscapes-fine")
 
 
 @pytest.mark.parametrize("seed", range(25))
