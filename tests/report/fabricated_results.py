@@ -406,7 +406,13 @@ def _record(run, data, task, predictions, shared):
     folder = run / "evaluation" / "val" / task
     protocol = data.protocol(task)
     done = evaluate(
-        data, "val", predictions, task=task, protocol_id=protocol, counts_path=folder / "counts.npz"
+        data,
+        "val",
+        predictions,
+        task=task,
+        boundary=True,
+        protocol_id=protocol,
+        counts_path=folder / "counts.npz",
     )
     record = {
         "schema": 1,
