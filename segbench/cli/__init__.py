@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "explain",
     "download": "data",
     "prepare": "data",
+    "check-data": "check_data",
     "train": "train",
     "predict": "predict",
     "control": "predict",
@@ -50,7 +51,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             ctx.fail(f"No such command '{cmd_name}'.{did_you_mean(cmd_name, COMMANDS)}")
         module = importlib.import_module(f"segbench.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,7 +19,7 @@ from segbench.datasets.files import ImageWriter, Json, check_raw_image
 from segbench.datasets.journal import Journal
 from segbench.datasets.registry import dataset_module
 from segbench.datasets.source import SourceImage
-from segbench.errors import DataError
+from segbench.errors import ConfigError, DataError
 from segbench.pool import SMALLEST, in_processes
 from segbench.progress import say, track
 from segbench.types import CategoryTable, DatasetInfo
@@ -26,6 +27,7 @@ from segbench.types import CategoryTable, DatasetInfo
 SHOWN_FINDINGS = 20
 
 Splits = Mapping[str, Sequence[SourceImage]]
+Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
@@ -81,7 +83,10 @@ def write_images(
     total = sum(len(items) for items in splits.values())
     begin = len(journal)
     jobs = (job for job in image_jobs(splits) if job.number not in journal)
-    results = for_each_image(partial(_write, out), jobs, total - begin, info=info, workers=workers)
+    results = for_each(
+        partial(_write, out), jobs, total - begin,
+        name=info.name, table=info.table, workers=workers,
+    )  # fmt: skip
     findings = []
     for number, found in track(results, total, f"prepare {info.name}", start=begin):
         if isinstance(found, BadImage):
@@ -91,28 +96,38 @@ def write_images(
     return findings
 
 
-def for_each_image(
-    work: Callable[[CategoryTable, ImageJob], Result],
-    jobs: Iterator[ImageJob],
+def for_each(
+    work: Callable[[CategoryTable, Job], Result],
+    jobs: Iterator[Job],
     count: int,
     *,
-    info: DatasetInfo,
+    name: str,
+    table: CategoryTable,
     workers: int,
 ) -> Iterator[Result]:
-    """Yield ``work(table, job)`` of every job in order; here when there are few."""
+    """Yield ``work(table, job)`` of every job in order, in processes or, of few jobs, here.
+
+    Args:
+        work: A function of a module, or a partial of one.
+        jobs: The images.
+        count: How many there are.
+        name: The dataset; its file may be outside the package.
+        table: Its classes, sent to each process once.
+        workers: Number of processes.
+    """
     if workers > 1 and count >= SMALLEST:
         first = next(jobs)
         jobs = chain([first], jobs)
         if _can_travel(first):
             return in_processes(
                 partial(_in_worker, work), jobs,
-                workers=workers, begin=_begin, arguments=(info.name, info.table),
+                workers=workers, begin=_begin, arguments=(name, table),
             )  # fmt: skip
-        say(f"{info.name}: one process, because its `load` is not a function of a module")
-    return (work(info.table, job) for job in jobs)
+        say(f"{name}: one process, because its `load` is not a function of a module")
+    return (work(table, job) for job in jobs)
 
 
-def _can_travel(job: ImageJob) -> bool:
+def _can_travel(job: object) -> bool:
     try:
         pickle.dumps(job)
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -126,11 +141,12 @@ _worker: dict[str, CategoryTable] = {}
 
 def _begin(name: str, table: CategoryTable) -> None:
     """Import the file of the dataset: one outside the package is not found by its name."""
-    dataset_module(name)
+    with suppress(ConfigError):  # a prepared folder may outlive the file that made it
+        dataset_module(name)
     _worker["table"] = table
 
 
-def _in_worker(work: Callable[[CategoryTable, ImageJob], Result], job: ImageJob) -> Result:
+def _in_worker(work: Callable[[CategoryTable, Job], Result], job: Job) -> Result:
     return work(_worker["table"], job)
 
 

@@ -64,7 +64,7 @@ class ImageWriter:
         segments = raw.panoptic and _segments(raw.panoptic, table=self.table)
         row = _row(image_id, files, raw)
         row["content"] = _content(photograph.content, raw, [annotations, segments])
-        pixels = _pixels(raw, len(self.table))
+        pixels = pixels_of(raw, self.table)
         return {"row": row, "annotations": annotations, "segments": segments, "pixels": pixels}
 
 
@@ -203,22 +203,34 @@ def _segments(panoptic: PanopticMap, *, table: CategoryTable) -> list[Json]:
     ]
 
 
-def _pixels(raw: RawImage, num_classes: int) -> list[int]:
+def pixels_of(raw: RawImage, table: CategoryTable) -> list[int]:
     """Count pixels a train id, ignored ones last; instance-only truth counts mask areas."""
     if raw.semantic is not None:
-        counts = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
+        labels = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
         found = value_counts(raw.semantic)
-        counts[: len(found)] = found
-        return [*counts[:num_classes].tolist(), int(counts[IGNORE_INDEX])]
-    counts = np.zeros(num_classes, dtype=np.int64)
+        labels[: len(found)] = found
+        return [*labels[: len(table)].tolist(), int(labels[IGNORE_INDEX])]
+    counts = np.zeros(len(table), dtype=np.int64)
     if raw.panoptic is not None:
         shapes = shapes_of(raw.panoptic.ids)
         for segment in raw.panoptic.segments:
             counts[segment.label] += shapes[segment.id].area
+    elif raw.annotations is not None:
+        counts += mask_areas(raw.annotations, table)
     elif raw.instances is not None:
         np.add.at(counts, raw.instances.labels, raw.instances.masks.sum(axis=(1, 2)))
     total = raw.size[0] * raw.size[1]
     return [*counts.tolist(), max(total - int(counts.sum()), 0)]
+
+
+def mask_areas(annotations: Sequence[Mapping[str, Any]], table: CategoryTable) -> IntArray:
+    """Return the pixels under the masks of COCO annotations, by train id."""
+    counts = np.zeros(len(table), dtype=np.int64)
+    for annotation in annotations:
+        if annotation["category_id"] in table.category_ids:
+            area = int(coco_mask.area(annotation["segmentation"]))
+            counts[table.train_id(annotation["category_id"])] += area
+    return counts
 
 
 def _content(image: bytes, raw: RawImage, documents: Sequence[Any]) -> str:

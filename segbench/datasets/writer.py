@@ -70,18 +70,31 @@ def prepare_dataset(
         DataError: The raw folder is missing or broken (every finding is listed), or ``out``
             holds something else.
     """
-    module, out = dataset_module(name), Path(out)
-    info = module.INFO
-    settings = resolve_options(info, options or {})
-    folder = _raw_folder(info, raw)
-    splits = {split: items for split, items in module.sources(folder, settings).items() if items}
-    _refuse_duplicates(name, splits)
+    out = Path(out)
+    info, settings, folder, splits = open_sources(name, raw=raw, options=options or {})
     request = _request_digest(name, settings, splits=splits, raw=folder)
     if not _is_current(out, request, bad_images):
         _refuse_foreign(out, name, raw=folder)
         build = _Build(info, out, splits, settings, request, workers, bad_images)
         build.run()
     return PreparedDataset.open(out)
+
+
+def open_sources(
+    name: str, *, raw: Path | None, options: Mapping[str, Any]
+) -> tuple[DatasetInfo, dict[str, Any], Path | None, Splits]:
+    """Return a dataset, its options, its raw folder and the images of the splits that have any.
+
+    Raises:
+        ConfigError: See :func:`prepare_dataset`.
+        DataError: The raw folder is missing or is not one of this dataset.
+    """
+    module = dataset_module(name)
+    settings = resolve_options(module.INFO, options)
+    folder = _raw_folder(module.INFO, raw)
+    splits = {split: items for split, items in module.sources(folder, settings).items() if items}
+    _refuse_duplicates(name, splits)
+    return module.INFO, settings, folder, splits
 
 
 def resolve_options(info: DatasetInfo, options: Mapping[str, Any]) -> dict[str, Any]:
