@@ -7,6 +7,7 @@ taken for whole before its manifest is there (:mod:`segbench.datasets.fetch.stat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from segbench.datasets.fetch.client import Client
 from segbench.datasets.fetch.digests import Expected, expected_of, mismatch
+from segbench.datasets.fetch.disk import writing
 from segbench.datasets.fetch.install import install
 from segbench.datasets.fetch.login import SITES, log_in
 from segbench.datasets.fetch.state import Places, read_manifest
@@ -38,6 +40,14 @@ class Mirror:
     """``<base>/<dataset>/<archive name>`` is the address of an archive; empty for none."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """``sha256:<hex>`` by archive name; each stands above the published digest and size."""
+
+    def __post_init__(self) -> None:
+        if self.base and not re.match(r"https?://[^/?#]+[^?#]*$", self.base):
+            raise ConfigError(
+                "the address of the mirror must be http://host/folder or https://host/folder, "
+                "without '?' and '#'",
+                fix="correct --url-base or SEGBENCH_MIRROR",
+            )
 
     def urls(self, dataset: str, archive: Archive) -> tuple[str, ...]:
         """Return the addresses of an archive, in the order they are tried."""
@@ -124,10 +134,13 @@ class _Job:
         """Fetch, verify and unpack, unless that is done; one process at a time."""
         done = self.manifest()
         if done is None:
+            with writing(self.places.lease):
+                self.places.lease.mkdir(parents=True, exist_ok=True)
             with Lease(self.places.lease) as lease:
                 done = self.manifest() or self._work(lease, policy, limits)
         if not keep:
-            self.places.packed.unlink(missing_ok=True)
+            with writing(self.places.packed):
+                self.places.packed.unlink(missing_ok=True)
         return done
 
     def _work(self, lease: Lease, policy: Policy, limits: Limits) -> dict[str, Any]:
@@ -162,12 +175,16 @@ class _Job:
         return packed, {"sha256": sha256, "source": "found in the raw folder"}
 
     def _fetched(self, policy: Policy) -> tuple[Path, dict[str, str]]:
-        self.places.packed.parent.mkdir(parents=True, exist_ok=True)
-        client = Client(timeout_s=policy.timeout_s)
-        if self.archive.login and not self.mirror.base:
-            log_in(client, SITES[self.archive.login])
-        found = fetch(self.urls, self.places.packed, self.expected, client=client, policy=policy)
-        return self.places.packed, {"sha256": found.sha256, "source": found.url}
+        packed = self.places.packed
+        with writing(packed):
+            packed.parent.mkdir(parents=True, exist_ok=True)
+        with Client(timeout_s=policy.timeout_s) as client:
+            if self.archive.login and not self.mirror.base:
+                log_in(client, SITES[self.archive.login])
+            found = fetch(self.urls, packed, self.expected, client=client, policy=policy)
+        if not self.expected.digest:
+            say(f"{packed.name}: nobody states a digest to compare with; sha256 {found.sha256}")
+        return packed, {"sha256": found.sha256, "source": found.url}
 
 
 def _refuse_unreachable(info: DatasetInfo, jobs: Sequence[_Job]) -> None:

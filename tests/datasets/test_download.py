@@ -23,6 +23,8 @@ from fault_server import (
     without_length,
     wrong_range,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segbench.datasets.fetch.client import Client
 from segbench.datasets.fetch.digests import Expected, digests_of
@@ -108,6 +110,7 @@ def test_a_connection_that_is_cut_at_once_each_time_is_given_up(server, target, 
     assert target.with_name("data.bin.part").read_bytes() == DATA[:30]
     assert server.url + PATH in message
     assert "next attempt in" in capsys.readouterr().err
+    assert "what has arrived so far is kept" in message
 
 
 def test_a_server_without_ranges_starts_anew(server, target, expected):
@@ -124,6 +127,20 @@ def test_without_version_and_digest_nothing_is_appended(server, target):
     get(server, target)
     assert [r.begin for r in server.requests] == [0, 0]
     assert target.read_bytes() == DATA
+
+
+def test_the_date_of_a_file_is_its_version_where_it_has_no_tag(server, target):
+    date = "Sat, 21 Nov 2026 15:00:00 GMT"
+
+    def dated(handler, data, **options):
+        server.etags[PATH] = ""
+        handler.version = lambda: {"Last-Modified": date}
+        healthy(handler, data, **options)
+
+    server.faults[PATH] = [lambda handler, data: dated(handler, data, send=100_000), dated]
+    get(server, target)
+    assert server.requests[1].headers["If-Range"] == date
+    assert server.sent(PATH) == [100_000, 200_000]
 
 
 @pytest.mark.parametrize("fault", [wrong_range(-10), wrong_range(500), wrong_range(0, total=9)])
@@ -225,7 +242,7 @@ def test_status_codes_are_named_with_the_address(server, target, expected, code,
     message = refused(server, target, expected)
     assert f"{server.url + PATH}: HTTP {code}" in message
     assert len(server.requests) == attempts
-    assert f"put the file into {target.parent}" in message
+    assert f"put the file into {target.parent}" in message and "is kept" not in message
 
 
 def test_errors_of_the_server_that_pass_are_survived(server, target, expected):
@@ -370,3 +387,35 @@ def test_a_full_disk_keeps_what_came_and_the_next_run_goes_on(server, target, ex
     get(server, target, expected)
     assert target.read_bytes() == DATA
     assert server.requests[-1].begin == kept > 100_000
+
+
+FAULTS = {
+    "cut at once": cut(0), "cut": cut(700), "status": status(503), "silent range": wrong_range(3),
+    "other file": wrong_range(0, total=7), "no length": without_length, "more": lying_length(9),
+    "whole": lambda handler, data: healthy(_without_range(handler), data),
+}  # fmt: skip
+
+
+def _without_range(handler):
+    del handler.headers["Range"]
+    return handler
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(sorted(FAULTS)), max_size=5), st.booleans())
+def test_whatever_happens_before_the_file_is_right_or_absent(tmp_path_factory, names, tagged):
+    """Any order of faults ends in the right bytes or in a named error, never in others."""
+    folder = tmp_path_factory.mktemp("sequence")
+    data = DATA[:5000]
+    expected = Expected(len(data), digest_of(data, folder)) if not tagged else Expected(len(data))
+    with FaultServer({PATH: data}) as server:
+        server.faults[PATH] = [FAULTS[name] for name in names]
+        policy = Policy(attempts=4, gain_bytes=500, backoff_s=0, timeout_s=2)
+        target = folder / "archives" / "data.bin"
+        try:
+            get(server, target, expected, policy=policy)
+        except DataError as error:
+            assert server.url in str(error) and not target.exists()
+        else:
+            assert target.read_bytes() == data
+            assert [path.name for path in target.parent.iterdir()] == ["data.bin"]

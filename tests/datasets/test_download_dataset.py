@@ -385,6 +385,28 @@ def test_a_mirror_cannot_change_a_published_byte(site, run, tmp_path, monkeypatc
         assert site.server.requests == []
 
 
+@pytest.mark.parametrize("base", ["ftp://host/x", "host/x", "https://host/get?key=" + SECRET])
+def test_an_address_that_is_no_mirror_is_refused_without_repeating_it(run, site, base):
+    code, text = run("download", "pocket", "--url-base", base)
+    assert code == 2 and "the address of the mirror must be http://host/folder" in text
+    assert base not in text
+
+
+def test_a_folder_that_cannot_be_written_is_named(run, site):
+    code, text = run("download", "pocket", "--raw", "/proc/segbench")
+    assert code == 1 and "cannot write /proc/segbench" in text
+
+
+def test_what_nobody_states_a_digest_of_is_said_and_recorded(site, run, tmp_path, archives):
+    site.server.files["/pocket/more.zip"] = (archives / "pocket/images.zip").read_bytes()
+    code, text = run("download", "pocket", "--archive", "more.zip")
+    sha256 = read_digests(site.digests)["images.zip"].removeprefix("sha256:")
+    assert code == 0 and f"nobody states a digest to compare with; sha256 {sha256}" in text
+    manifest = json.loads((tmp_path / "results/raw/pocket/.segbench/more.zip.json").read_text())
+    assert (manifest["sha256"], manifest["verified"]) == (sha256, "")
+    assert manifest["stated_by"] == "nobody"
+
+
 def test_a_list_of_digests_that_is_none_is_named(site, run, tmp_path):
     (tmp_path / "sums").write_text("abc  images.zip\n")
     code, text = run("download", "pocket", "--digests", "sums")

@@ -56,6 +56,12 @@ class Client:
             {"User-Agent": f"segbench/{__version__}", "Accept-Encoding": "identity"}
         )
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.session.close()
+
     def get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Return the answer to a GET, its body still to be read.
 

@@ -37,6 +37,7 @@ _OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
     "gz": gzip.open, "bz2": bz2.open, "xz": lzma.open,
 }  # fmt: skip
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+BROKEN = "delete it and run the same command again"
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
@@ -85,7 +86,7 @@ def _named_faults(archive: Path) -> Iterator[None]:
     except NotImplementedError as error:
         raise DataError(f"{archive} is packed in a way that cannot be read: {error}") from error
     except _BROKEN as error:
-        raise DataError(f"{archive} is broken: {error}") from error
+        raise DataError(f"{archive} is broken: {error}", fix=BROKEN) from error
 
 
 def _zip_members(archive: Path) -> Generator[Member, None, None]:
@@ -133,7 +134,7 @@ def _tar_members(archive: Path) -> Generator[Member, None, None]:
                     ),
                 )
         if not stream.ended_with_zeros:
-            raise DataError(f"{archive} is broken: it stops without an end mark")
+            raise DataError(f"{archive} is broken: it stops without an end mark", fix=BROKEN)
         stream.drain()
 
 

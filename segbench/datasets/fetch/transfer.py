@@ -7,8 +7,8 @@ attempts that bring nothing are counted.
 
 from __future__ import annotations
 
+import itertools
 import random
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import requests
 
+from segbench.datasets.fetch.answers import byte_range, content_length, is_page, page_words
 from segbench.datasets.fetch.client import Client, Fault, fault_of, shown
 from segbench.datasets.fetch.digests import Expected, mismatch
 from segbench.datasets.fetch.disk import check_space, writing
@@ -77,7 +78,7 @@ def fetch(
             faults.append((url, fault))
             say(f"{target.name}: {shown(url)}: {fault}")
         else:
-            return Fetched(shown(url, query=False), sha256)
+            return Fetched(shown(url), sha256)
     raise _all_failed(target, faults)
 
 
@@ -88,10 +89,11 @@ def _all_failed(target: Path, faults: Sequence[tuple[str, Fault]]) -> DataError:
         fix = "connect this machine, set HTTPS_PROXY if it needs a proxy, "
     else:
         what, fix = f"{target.name} cannot be downloaded:", "run the same command again later, "
+    kept = "; what has arrived so far is kept" if Part(target).num_bytes else ""
     return DataError(
         what + lines,
-        fix=f"{fix}or put the file into {target.parent} yourself and run the same command again; "
-        "what has arrived so far is kept",
+        fix=f"{fix}or put the file into {target.parent} yourself and run the same command again"
+        f"{kept}",
     )
 
 
@@ -138,9 +140,9 @@ def _verified(part: Part, expected: Expected, *, pieced: bool) -> str:
     with part.path.open("rb") as stream:
         start = stream.read(PAGE_BYTES)
     problem, sha256 = mismatch(part.path, expected)
-    if _is_page(start):
+    if is_page(start):
         part.remove()
-        raise Fault(_page_words(start), retry=False)
+        raise Fault(page_words(start), retry=False)
     if problem:
         part.remove()
         again = "; it was put together from pieces and is fetched anew" if pieced else ""
@@ -188,13 +190,13 @@ def _first_byte(
 ) -> int | None:
     """Return where the body of an answer belongs; None when nothing is missing."""
     if answer.status_code == 416:
-        total = _range(answer)[1]
+        total = byte_range(answer)[1]
         if start and total == start:
             return None
         part.remove()
         raise Fault("the server has no bytes where the file stopped; it begins anew", retry=True)
     if answer.status_code == 206:
-        begin, total = _range(answer)
+        begin, total = byte_range(answer)
         found = Version.of_headers(shown(url, query=False), answer.headers, total)
         known = part.version
         changed = known.contradicts(found, same_address=known.url == found.url)
@@ -204,26 +206,12 @@ def _first_byte(
             raise Fault(f"the server sent {what}; the file begins anew", retry=True)
         _refuse_size(total, expected)
         return start
-    total = _length(answer)
+    total = content_length(answer)
     _refuse_size(total, expected)
+    total = expected.num_bytes if total is None else total
     with writing(part.path):
         part.begin(Version.of_headers(shown(url, query=False), answer.headers, total))
     return 0
-
-
-def _range(answer: requests.Response) -> tuple[int | None, int | None]:
-    """Return first byte and total of ``Content-Range``, None where it does not say."""
-    text = answer.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", text.strip())
-    if not match:
-        return None, None
-    first, total = match.groups()
-    return (int(first) if first else None), (int(total) if total != "*" else None)
-
-
-def _length(answer: requests.Response) -> int | None:
-    text = answer.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
 
 
 def _refuse_size(total: int | None, expected: Expected) -> None:
@@ -235,18 +223,8 @@ def _refuse_page(answer: requests.Response, url: str, policy: Policy) -> None:
     """Raise a ``Fault`` for a web page in place of an archive."""
     if "text/html" not in answer.headers.get("Content-Type", "").lower():
         return
-    page = b"".join(chunk for chunk, _ in zip(_body(answer, url, policy), range(4), strict=False))
-    raise Fault(_page_words(page), retry=False)
-
-
-def _page_words(page: bytes) -> str:
-    """Return what a web page in place of an archive is."""
-    text = page.decode("utf-8", "replace")
-    title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
-    words = "".join(c for c in " ".join(title[1].split()) if c.isprintable())[:80] if title else ""
-    login = re.search(r"type\s*=\s*[\"']?password|\blog[ -]?in\b|\bsign[ -]?in\b", text, re.I)
-    kind = "a login page" if login else "a web page (HTML)"
-    return f"{kind} came in place of the file" + (f", titled '{words}'" if words else "")
+    page = b"".join(itertools.islice(_body(answer, url, policy), 4))
+    raise Fault(page_words(page), retry=False)
 
 
 def _receive(
@@ -254,15 +232,16 @@ def _receive(
 ) -> None:
     """Append the body to the part; one that is a page, too short or too long is a ``Fault``."""
     total = part.version.total
-    need = 0 if total is None else total - start
-    check_space(part.path.parent, need, what=f"download {part.target.name}")
+    what = f"download {part.target.name}"
+    check_space(part.path.parent, 0 if total is None else total - start, what=what)
     chunks = _body(answer, url, policy)
     with writing(part.path), part.path.open("r+b") as stream:
         stream.seek(start)
         sizes = (_append(stream, chunk, total) for chunk in chunks)
         try:
-            for _ in track_bytes(sizes, total, f"download {part.target.name}", start=start):
-                pass
+            for size in track_bytes(sizes, total, what, start=start):
+                if total is None:
+                    check_space(part.path.parent, size, what=what)
         except Fault as fault:
             where = f" after {_so_far(stream, total)}" if fault.retry else ""
             raise Fault(f"{fault}{where}", retry=fault.retry) from None
@@ -271,8 +250,8 @@ def _receive(
 
 
 def _append(stream: BinaryIO, chunk: bytes, total: int | None) -> int:
-    if stream.tell() == 0 and _is_page(chunk):
-        raise Fault(_page_words(chunk), retry=False)
+    if stream.tell() == 0 and is_page(chunk):
+        raise Fault(page_words(chunk), retry=False)
     if total is not None and stream.tell() + len(chunk) > total:
         raise Fault("the server sends more than it named", retry=False)
     return stream.write(chunk)
@@ -280,10 +259,6 @@ def _append(stream: BinaryIO, chunk: bytes, total: int | None) -> int:
 
 def _so_far(stream: BinaryIO, total: int | None) -> str:
     return f"{stream.tell()} bytes" if total is None else f"{stream.tell()} of {total} bytes"
-
-
-def _is_page(chunk: bytes) -> bool:
-    return re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html)", chunk, re.IGNORECASE) is not None
 
 
 def _body(answer: requests.Response, url: str, policy: Policy) -> Iterator[bytes]:
