@@ -167,9 +167,12 @@ def load_plan(path: Path, *, results: Path | None = None) -> Plan:
 
 def _dataset(name: str, path: Path) -> DatasetInfo:
     try:
-        return dataset_info(name)
+        info = dataset_info(name)
+        for task, protocol in info.protocols.items():
+            get_protocol(protocol, task=task)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.what}", fix=error.fix) from None
+    return info
 
 
 def _cells(run: RunConfig, config: Config, path: Path) -> Iterator[Cell]:
