@@ -106,11 +106,11 @@ class _Curve:
         reached, hits = (self._from_score(w) for w in (drawn, drawn * self.hits))
         # Nothing is left above such a score: the point where the curve starts.
         precision = np.where(reached > 0, hits / np.maximum(reached, 1e-300), 1.0)
-        recall = hits / np.maximum(truths, 1e-300)[:, None]
-        padded = np.concatenate([recall[:, :1], recall, np.zeros((len(recall), 2))], axis=1)
-        steps = (padded[:, :-2] - padded[:, 2:]) / 2
-        total: FloatArray = (precision * steps[:, :-1]).sum(axis=1) + steps[:, -1]
-        return total
+        # Recall is divided by the truths last: whole numbers of hits keep a perfect AP at 1.
+        padded = np.concatenate([hits[:, :1], hits, np.zeros((len(hits), 2))], axis=1)
+        steps = padded[:, :-2] - padded[:, 2:]
+        total = (precision * steps[:, :-1]).sum(axis=1) + steps[:, -1]
+        return divide(total, 2 * truths)
 
     def _from_score(self, amounts: FloatArray) -> FloatArray:
         """Return the sum of [R, E] over the examples of each score and above."""
@@ -129,5 +129,6 @@ def _average(
             step = max(1, _CELLS // max(1, len(curve.columns)))
             for start in range(0, len(weights), step):
                 rows = slice(start, start + step)
-                values[rows, k] += curve.area(weights[rows], totals[rows, k]) / len(curves)
+                values[rows, k] += curve.area(weights[rows], totals[rows, k])
+        values[:, k] /= len(curves)
     return mean_known(np.where(totals > 0, values, np.nan))

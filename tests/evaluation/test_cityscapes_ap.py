@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from cityscapes_scenes import random_folder, write_masks, write_truth
+from cityscapes_scenes import random_folder, scene, write_masks, write_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -125,6 +125,21 @@ def test_resamples_are_scores_of_copies(tmp_path):
             found = cityscapes_ap.scores(cityscapes_ap.merge(copies), PROTOCOL)
             expected = found["per_class"][int(index)][key] if index else found[key]
             assert value == pytest.approx(math.nan if expected is None else expected, **EXACT)
+
+
+def test_every_resample_of_a_perfect_prediction_scores_exactly_1(tmp_path):
+    rng = np.random.default_rng(6)
+    for i in range(12):
+        labels, numbers = scene(rng)
+        numbers[:10, :10], numbers[10:, :10] = 26500 + i, 24500
+        masks = [(numbers == n, n // 1000, float(rng.random())) for n in np.unique(numbers)
+                 if n // 1000 in THING_IDS]  # fmt: skip
+        write_truth(tmp_path / "gt", f"ulm_{i:06d}_000019", labels, numbers)
+        write_masks(tmp_path / "pred", f"ulm_{i:06d}_000019", masks)
+    whole = count_folder(tmp_path / "gt", tmp_path / "pred").counts
+    drawn = statistic({"segm_overlaps": whole}, PROTOCOL, "ap")
+    weights = resample_weights(12, 300, seed=0).astype(np.float64)
+    assert set(drawn.evaluate(weights)) == {1.0}
 
 
 def test_image_scores_are_f1_of_sure_detections(tmp_path):

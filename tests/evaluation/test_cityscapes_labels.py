@@ -118,6 +118,13 @@ def test_iiou_of_stored_counts_of_subsets_and_of_resamples(tmp_path):
     assert np.isnan(statistic(stored, PROTOCOL, "iiou.0").estimate)
 
 
+def test_every_resample_of_a_perfect_prediction_scores_exactly_1():
+    images = [(labels, numbers, labels) for labels, numbers, _ in random_images(2, images=12)]
+    drawn = statistic(counted(images), PROTOCOL, "iiou")
+    values = drawn.evaluate(resample_weights(12, 300, seed=0).astype(np.float64))
+    assert set(values[~np.isnan(values)]) == {1.0}
+
+
 def test_other_rules_leave_the_label_counts_out():
     parts = counted(random_images(0))
     assert "iiou" not in score_parts(parts, get_protocol("mmseg"))
