@@ -5,7 +5,9 @@
 
 FOLDER is a checkout of the peer (what it imports must be installed); without it the peer is
 left out. Ratios are to the first line of a table. Counts and scores that should be equal are
-compared before they are timed.
+compared before they are timed. The compiled loops are loaded first, as in every folder of 200
+megapixels or more; "stock decoder" is what smaller folders get. What loading takes is measured by
+bench_scaling.py.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from pycocotools import coco
 from pycocotools.cocoeval import COCOeval
 from timing import compare
 
-from segbench import stats
+from segbench import speed, stats
 from segbench.evaluation import instance, panoptic, semantic
 from segbench.evaluation.panoptic_files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
@@ -40,6 +42,19 @@ CLASSES = 19
 def quiet(function, *arguments):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return function(*arguments)
+
+
+def stock(function):
+    """Return the function as it runs where the compiled loops are not loaded."""
+
+    def call():
+        loops = sys.modules.pop(speed.KERNELS)
+        try:
+            return function()
+        finally:
+            sys.modules[speed.KERNELS] = loops
+
+    return call
 
 
 def pq_from_files(folder):
@@ -74,10 +89,15 @@ def bench_panoptic(folder, options):
         known = {c["id"]: c for c in workloads.categories()}
         assert stat.pq_average(known, isthing=None)[0]["pq"] == ours["pq"]
         candidates["panopticapi, single core"] = partial(quiet, pq_of_panopticapi, folder)
-    candidates["segbench, from files"] = partial(quiet, pq_from_files, folder)
+    from_files = partial(quiet, pq_from_files, folder)
+    assert panoptic.scores(stock(from_files)(), PQ) == ours
+    candidates["segbench, from files"] = from_files
+    candidates["segbench, from files, stock decoder"] = stock(from_files)
     candidates["decoding alone"] = partial(decode_panoptic, folder)
+    candidates["decoding alone, stock decoder"] = stock(partial(decode_panoptic, folder))
     pairs = load_panoptic(folder)
     candidates["segbench, maps in memory"] = partial(count_panoptic, pairs)
+    candidates["the same, NumPy alone"] = stock(partial(count_panoptic, pairs))
     counts = pq_from_files(folder)
     candidates["scores of stored counts"] = partial(panoptic.scores, counts, PQ)
     print(f"panoptic quality, {options.pairs} pairs of 640x480")
@@ -134,6 +154,7 @@ def bench_semantic(folder, options):
         {
             "masked np.bincount": lambda: [bincount(*pair) for pair in maps],
             "segbench": lambda: [count(*pair) for pair in maps],
+            "segbench, NumPy alone": stock(lambda: [count(*pair) for pair in maps]),
         },
         rounds=options.rounds, items=len(paths), item="pair",
     )  # fmt: skip
@@ -143,8 +164,10 @@ def bench_semantic(folder, options):
         candidates["cityscapesScripts"] = partial(
             quiet, miou_of_cityscapes, workloads.write_label_ids(folder / "ids", paths)
         )
+    from_png = partial(count_pngs, paths, count)
     candidates |= {
-        "segbench, from PNG": lambda: [count(*map(read_label_map, pair)) for pair in paths],
+        "segbench, from PNG": from_png,
+        "segbench, from PNG, stock decoder": stock(from_png),
         "masked np.bincount, from PNG": lambda: [
             bincount(*(np.asarray(Image.open(path)) for path in pair)) for pair in paths
         ],
@@ -152,8 +175,12 @@ def bench_semantic(folder, options):
     }
     print("\nthe same from PNG")
     compare(candidates, rounds=options.rounds, items=len(paths), item="pair")
-    merged = semantic.merge([count(*pair, image_id=i) for i, pair in enumerate(maps)])
-    bench_again(paths, merged, count, options)
+    merged = semantic.merge([count(*pair, image_id=i) for i, pair in enumerate(10 * maps)])
+    bench_again(10 * paths, merged, count, options)
+
+
+def count_pngs(paths, count):
+    return [count(*map(read_label_map, pair)) for pair in paths]
 
 
 def miou_of_cityscapes(paths):
@@ -165,12 +192,12 @@ def miou_of_cityscapes(paths):
 
 
 def bench_again(paths, merged, count, options):
-    print("\nscoring stored counts again, the same images")
+    print(f"\nscoring stored counts again, {len(paths)} images (each ten times)")
     other = get_protocol("detectron2")
     some = list(merged.image_ids)[::2]
     compare(
         {
-            "first pass, from PNG": lambda: [count(*map(read_label_map, pair)) for pair in paths],
+            "first pass, from PNG": partial(count_pngs, paths, count),
             "under another protocol": partial(semantic.scores, merged, other),
             "a subset of the images": lambda: semantic.scores(merged.subset(some), POOLED),
         },
@@ -251,6 +278,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    speed.load()
     with tempfile.TemporaryDirectory() as folder:
         bench_panoptic(Path(folder) / "panoptic", options)
         bench_semantic(Path(folder) / "semantic", options)

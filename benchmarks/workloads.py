@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask
 from scipy.spatial import cKDTree
 
 from segbench.evaluation.instance import InstanceCounts
 from segbench.evaluation.panoptic import PanopticCounts
 from segbench.evaluation.semantic import SemanticCounts
-from segbench.formats import read_label_map, write_json, write_label_map, write_panoptic_ids
+from segbench.formats import id2rgb, read_label_map, write_json
 
 
 def regions(rng, height, width, number):
@@ -31,15 +32,21 @@ def semantic_pair(rng, *, height=1024, width=2048, classes=19, number=60):
     return truth, np.roll(guess[cells], (2, 3), axis=(0, 1)).astype(np.uint8)
 
 
-def write_semantic(folder: Path, pairs: int):
+def save(path: Path, pixels):
+    """Write a PNG with Pillow, as nearly all published label maps are written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def write_semantic(folder: Path, pairs: int, **size):
     """Write label maps ``truth/*.png`` and ``prediction/*.png``; return the paths in pairs."""
     rng = np.random.default_rng(0)
     paths = []
     for index in range(pairs):
-        pair = semantic_pair(rng)
+        pair = semantic_pair(rng, **size)
         here = [folder / side / f"{index:04}.png" for side in ("truth", "prediction")]
         for path, labels in zip(here, pair, strict=True):
-            write_label_map(path, labels)
+            save(path, labels)
         paths.append(tuple(here))
     return paths
 
@@ -51,7 +58,7 @@ def write_label_ids(folder: Path, paths):
         here = [folder / path.parent.name / path.name for path in pair]
         for path, target in zip(pair, here, strict=True):
             labels = read_label_map(path)
-            write_label_map(target, np.where(labels == 255, 0, labels + 7).astype(np.uint8))
+            save(target, np.where(labels == 255, 0, labels + 7))
         written.append(tuple(here))
     return written
 
@@ -92,7 +99,7 @@ def write_panoptic(folder: Path, pairs: int):
     annotations = {"truth": [], "prediction": []}
     for index in range(pairs):
         for side, (ids, segments) in zip(annotations, panoptic_pair(rng), strict=True):
-            write_panoptic_ids(folder / side / f"{index}.png", ids)
+            save(folder / side / f"{index}.png", id2rgb(ids))
             annotations[side].append(
                 {"image_id": index, "file_name": f"{index}.png", "segments_info": segments}
             )
