@@ -59,9 +59,9 @@ def count_contours(truth: IntArray, prediction: IntArray, void: int) -> IntArray
     steps = _steps(reach, maps[0].shape[1])
     table = np.zeros((void + 1, 2, 2, 2), dtype=np.int64)
     voids = [np.pad(labels == void, margin).reshape(-1) for labels in (truth, prediction)]
-    flat = [labels.reshape(-1) for labels in maps]
-    boundary_contour_kernels.match_contours(*flat, voids[1], steps, table[:, 0])
-    boundary_contour_kernels.match_contours(*flat[::-1], voids[0], steps, table[:, 1])
+    true, predicted = (labels.reshape(-1) for labels in maps)
+    boundary_contour_kernels.match_contours(true, predicted, voids[1], steps, table[:, 0])
+    boundary_contour_kernels.match_contours(predicted, true, voids[0], steps, table[:, 1])
     labels = np.flatnonzero(table.any(axis=(1, 2, 3)))
     return np.concatenate([labels[:, None], table[labels].reshape(-1, COLUMNS - 1)], axis=1)
 

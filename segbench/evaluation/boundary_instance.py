@@ -33,4 +33,5 @@ def boundary_pairs(truths: Items, detections: Items, lowest: float) -> Pairs:
     sizes = zip(heights.tolist(), widths.tolist(), strict=True)
     distances = np.array([boundary_distance(*size) for size in sizes], dtype=np.int64)
     boundary_mask_kernels.narrow_pairs(one, truths.cell, truths.crowd, other, distances, pairs)
-    return Pairs(*(column[pairs.iou >= lowest] for column in pairs))
+    kept = pairs.iou >= lowest
+    return Pairs(pairs.detection[kept], pairs.truth[kept], pairs.iou[kept])

@@ -150,8 +150,8 @@ def narrow_pairs(
         pairs: ``Pairs``, those of a cell and of a detection side by side; ``iou`` is changed.
     """
     place = np.full(cell.size, -1)
-    kept = [np.empty(0, dtype=np.int64)]
-    shape = kept[0]
+    kept: list[IntArray] = [np.empty(0, dtype=np.int64)]
+    shape: IntArray = kept[0]
     for p in range(pairs.truth.size):
         d, g = pairs.detection[p], pairs.truth[p]
         if p == 0 or cell[g] != cell[pairs.truth[p - 1]]:

@@ -63,7 +63,7 @@ def _prefixed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def has_boundaries(counts: PanopticCounts) -> bool:
     """Return whether the boundaries of the matches were counted."""
-    return counts.matches.shape[1] > 6
+    return bool(counts.matches.shape[1] > 6)
 
 
 def boundary_view(counts: PanopticCounts) -> PanopticCounts:

@@ -114,6 +114,6 @@ def _count_regions(truth: IntArray, prediction: IntArray, void: int) -> IntArray
 
 
 def _codes(labels: IntArray, void: int) -> IntArray:
-    codes = np.add(labels == void, void + 1, dtype=np.uint8)
+    codes: IntArray = np.add(labels == void, void + 1, dtype=np.uint8)
     np.copyto(codes, labels, where=boundary_map(labels))
     return codes

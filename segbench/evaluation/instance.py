@@ -33,7 +33,7 @@ _KEYS = (
 IOU_KEYS = tuple(f"ap{percent}" for percent in range(50, 100, 5))
 """AP at each of the ten IoU thresholds."""
 PREFIX: Mapping[IouType, str] = {"segm": "", "bbox": "box_", "boundary": "boundary_"}
-PARTS: Mapping[IouType, str] = {"segm": "segm", "bbox": "bbox", "boundary": "segm_boundary"}
+PARTS: Mapping[str, str] = {"segm": "segm", "bbox": "bbox", "boundary": "segm_boundary"}
 """Names of the counts in ``counts.npz``."""
 _ALL_AREAS, _IOU_50, _IOU_75 = 0, 0, 5
 
