@@ -24,12 +24,14 @@ RAW = click.option(
 @click.option(
     "--url-base",
     envvar="SEGBENCH_MIRROR",
+    show_envvar=True,
     metavar="URL",
     help="Mirror: <URL>/NAME/<archive> in place of the publisher's addresses.",
 )
 @click.option(
     "--digests",
     envvar="SEGBENCH_MIRROR_DIGESTS",
+    show_envvar=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Your sha256sum list; what it names need not be what the publisher states.",
@@ -50,6 +52,9 @@ def download(
 
     Archives go to results/raw/NAME, or to the folder of --raw. The command can be stopped and
     repeated: it goes on where it was. A folder that holds the dataset already is left as it is.
+
+    Cityscapes wants CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD in the environment; proxies are
+    taken from HTTPS_PROXY. What cannot be downloaded is listed, with the folder to put it into.
     """
     from segbench.datasets import dataset_info
     from segbench.datasets.download import Mirror

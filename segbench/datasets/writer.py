@@ -157,12 +157,14 @@ def _raw_folder(info: DatasetInfo, raw: Path | None) -> Path | None:
             f"raw: in the configuration; the data: {info.homepage}",
         )
     folder = Path(raw).expanduser()
-    half = sorted(path.name.removeprefix(".unpack-") for path in folder.glob(".unpack-*"))
+    half = sorted([*folder.glob(".unpack-*"), *folder.glob("*/.unpack-*")])
     if half:
+        place = half[0].parent
+        name = info.name if place == folder else place.name
         raise DataError(
-            f"{folder} is not whole: {', '.join(half)} is being unpacked, or was when a process "
-            "was killed",
-            fix=f"segbench download {info.name} --raw {folder}",
+            f"{place} is not whole: {half[0].name.removeprefix('.unpack-')} is being unpacked, or "
+            "was when a process was killed",
+            fix=f"segbench download {name} --raw {place}",
         )
     return folder
 

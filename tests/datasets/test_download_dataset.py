@@ -269,6 +269,13 @@ def test_a_killed_unpacking_is_never_taken_for_whole_and_done_again(site, run, t
     assert run("prepare", "pocket")[0] == 0
 
 
+def test_a_composite_of_a_folder_that_is_not_whole_is_not_prepared(site, tmp_path):
+    (tmp_path / "parts/coco2017/.unpack-val2017.zip").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"coco2017 is not whole: val2017.zip") as error:
+        prepare_dataset("pocket", tmp_path / "out", raw=tmp_path / "parts")
+    assert f"segbench download coco2017 --raw {tmp_path}/parts/coco2017" in str(error.value)
+
+
 KILLED = """
 import os, signal
 def kill(*arguments, **keywords):

@@ -98,7 +98,7 @@ def _zip_members(archive: Path) -> Generator[Member, None, None]:
         for info in container.infolist():
             yield Member(
                 info.orig_filename,
-                info.is_dir(),
+                info.is_dir() or (info.orig_filename.endswith("\\") and not info.file_size),
                 info.file_size,
                 lambda info=info: _chunks(archive, lambda: container.open(info)),  # type: ignore[misc]
             )

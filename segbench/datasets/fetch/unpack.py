@@ -20,7 +20,8 @@ from segbench.errors import DataError
 from segbench.progress import track_bytes
 
 REFUSED = (
-    "nothing was written outside its folder; delete the archive and take it from its publisher"
+    "nothing was written outside its folder; take the archive from its publisher or, if you "
+    "trust it, unpack it yourself and name the folder with --raw"
 )
 
 
