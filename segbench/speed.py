@@ -1,7 +1,7 @@
 """Whether the compiled loops of ``segbench.kernels`` are used: only where much is to be done.
 
 Starting numba takes 0.5 s of a process, as long as decoding and counting some hundred label
-maps without it; compiling, once on a machine, takes 3 s more. Both ways give the same numbers.
+maps without it; compiling, once on a machine, takes 2 s more. Both ways give the same numbers.
 """
 
 from __future__ import annotations

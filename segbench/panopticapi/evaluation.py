@@ -16,6 +16,7 @@ import numpy as np
 
 from segbench.errors import DataError
 from segbench.evaluation import panoptic
+from segbench.evaluation._images import load_for
 from segbench.evaluation._runs import value_counts
 from segbench.formats import read_json, read_panoptic_ids
 from segbench.panopticapi._pq_stat import PQStat, PQStatCat, averages, print_table
@@ -90,6 +91,8 @@ def _count(
 ) -> list[panoptic.PanopticCounts]:
     """Return the counts of each numbered image."""
     table = CategoryTable(tuple(_category(info) for info in categories.values()))
+    for _, (truth, _) in numbered[:1]:
+        load_for(2 * len(numbered), Path(gt_folder) / truth["file_name"])
     return [
         _count_image(
             truth,

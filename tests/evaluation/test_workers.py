@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -170,3 +172,16 @@ def test_parts_come_in_order_and_few_images_start_no_process(workers):
 def test_progress_counts_images_not_parts(capsys):
     list(count_in_parts(partial(len), 100, label="count", workers=1))
     assert "count: 100/100 done" in capsys.readouterr().err
+
+
+def test_the_command_line_writes_the_same_files(panoptic_files, tmp_path):
+    for workers in ("1", "2"):
+        command = [sys.executable, "-m", "segbench", "score", "--task", "panoptic"]
+        command += ["--gt", panoptic_files / "truth.json", "--pred"]
+        command += [panoptic_files / "prediction.json", "--out", tmp_path / workers]
+        done = subprocess.run(
+            [*command, "--workers", workers], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    for name in ("scores.json", "counts.npz"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
