@@ -28,6 +28,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from segbench.errors import ConfigError, DataError, MissingDependency, did_you_mean
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+DEEP_STEMS = {"_v1c": (32, 32, 64), "_v1s": (64, 64, 128)}
+"""Widths of three 3x3 convolutions in place of the 7x7, by the ending of a ResNet's name:
+mmsegmentation's form and that of the authors of PSPNet."""
 Features = dict[str, Tensor]
 State = Mapping[str, Tensor]
 
@@ -43,10 +46,14 @@ class Backbone(nn.Module):
 
 
 class ResNet(Backbone):
-    """torchvision's ResNet without its classifier; parameter names as there."""
+    """torchvision's ResNet without its classifier; parameter names as there.
+
+    A name that ends as in ``DEEP_STEMS`` has three convolutions in its stem.
+    """
 
     def __init__(self, name: str, *, output_stride: int, frozen_norm: bool) -> None:
         super().__init__()
+        name, stem = _plain_resnet(name)
         network = torchvision.models.get_model(
             name,
             weights=None,
@@ -57,18 +64,62 @@ class ResNet(Backbone):
         self.maxpool = network.maxpool
         self.layer1, self.layer2 = network.layer1, network.layer2
         self.layer3, self.layer4 = network.layer3, network.layer4
+        if stem:
+            self._deepen(stem, nn.BatchNorm2d if not frozen_norm else FrozenBatchNorm2d)
         expansion = network.fc.in_features // 512
-        widths = (64, *(width * expansion for width in (64, 128, 256, 512)))
+        widths = (stem[-1] if stem else 64, *(w * expansion for w in (64, 128, 256, 512)))
         self.names = [f"stride{min(s, output_stride)}" for s in (2, 4, 8, 16, 32)]
         self.channels = dict(zip(self.names, widths, strict=True))
 
     def forward(self, images: Tensor) -> Features:
         """Return features at strides 2, 4 and up to the output stride."""
+        return dict(zip(self.names, self.stages(images), strict=True))
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the stem's features and those of all four layers, dilated ones too."""
         maps = [self.relu(self.bn1(self.conv1(images)))]
         maps.append(self.layer1(self.maxpool(maps[0])))
         for layer in (self.layer2, self.layer3, self.layer4):
             maps.append(layer(maps[-1]))
-        return dict(zip(self.names, maps, strict=True))
+        return maps
+
+    def _deepen(self, widths: tuple[int, int, int], norm: Callable[[int], nn.Module]) -> None:
+        """Put three 3x3 convolutions in place of the 7x7; ``bn1`` follows the last."""
+        first, second, last = widths
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(3, first, 3, 2, padding=1, bias=False),
+            norm(first),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(first, second, 3, padding=1, bias=False),
+            norm(second),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(second, last, 3, padding=1, bias=False),
+        )
+        self.bn1 = norm(last)
+        block = self.layer1[0]
+        if last != block.conv1.in_channels:
+            block.conv1 = _reading(block.conv1, last)
+            block.downsample[0] = _reading(block.downsample[0], last)
+
+
+def create_resnet(name: str, *, weights: str = "none", output_stride: int = 32) -> ResNet:
+    """Return a ResNet of :func:`create_backbone`, for heads that read its dilated stages too."""
+    backbone = create_backbone(name, weights=weights, output_stride=output_stride)
+    if not isinstance(backbone, ResNet):
+        raise ConfigError(f"expected a ResNet, found the backbone '{name}'")
+    return backbone
+
+
+def _plain_resnet(name: str) -> tuple[str, tuple[int, int, int] | None]:
+    """Return torchvision's name of a ResNet and the widths of its deep stem, if it has one."""
+    plain, ending = name[:-4], name[-4:]
+    return (plain, DEEP_STEMS[ending]) if ending in DEEP_STEMS else (name, None)
+
+
+def _reading(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """Return a convolution like ``conv`` that reads ``channels`` channels."""
+    stride = conv.stride[0]
+    return nn.Conv2d(channels, conv.out_channels, 1, stride=stride, bias=False)
 
 
 class VGG16(Backbone):
@@ -121,7 +172,8 @@ def create_backbone(
     """Return a feature extractor.
 
     Args:
-        name: ``vgg16``, ``resnet18`` .. ``resnet152``, ``efficientnet_lite0`` or a timm name.
+        name: ``vgg16``, ``resnet18`` .. ``resnet152`` (with ``_v1c`` or ``_v1s`` for a deep
+            stem), ``efficientnet_lite0`` or a timm name.
         weights: ``none``, ``imagenet`` or the path of a safetensors file.
         output_stride: 8, 16 or 32; strides beyond it become dilation.
         frozen_norm: Batch normalisation with fixed statistics, scale and shift.
@@ -133,9 +185,10 @@ def create_backbone(
     """
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride must be 8, 16 or 32, found {output_stride}")
-    if name in RESNETS:
+    if _plain_resnet(name)[0] in RESNETS:
         backbone: Backbone = ResNet(name, output_stride=output_stride, frozen_norm=frozen_norm)
-        _load(backbone, weights, source=lambda: _torchvision_state(name))
+        plain = _plain_resnet(name)[0] == name
+        _load(backbone, weights, source=(lambda: _torchvision_state(name)) if plain else None)
     elif name == "vgg16":
         backbone = _create_vgg16(weights, output_stride)
     elif name == "efficientnet_lite0":

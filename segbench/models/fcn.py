@@ -17,11 +17,10 @@ from segbench.backbones import classifier_state
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
+from segbench.layers.vgg import VGG16_STAGES
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
 
-VGG16_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""Channels and convolutions of each VGG-16 stage; a pooling step follows each."""
 PADDING = 100
 """Pixels of zeros round the image, so that fc6 sees 7x7 features at every image size."""
 

@@ -186,7 +186,7 @@ def test_full_size_builds_without_memory(name: str) -> None:
     with torch.device("meta"):
         model = build(INFOS[name])
     count = sum(parameter.numel() for parameter in model.parameters())
-    assert 1_000_000 < count < 2_000_000_000
+    assert 100_000 < count < 2_000_000_000
     assert all(parameter.is_meta for parameter in model.parameters())
 
 

@@ -1,0 +1,121 @@
+"""DeconvNet.
+
+Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", ICCV 2015 (arXiv
+1505.04366). VGG-16 down to one vector, and its mirror image back: unpooling at the places of
+the maxima, then *transposed* convolutions, BatchNorm after every layer. Built for windows of
+224x224, whose fc6 is 1x1; larger images have a map there, smaller ones are padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segbench.layers.unpool import max_pool_with_places, max_unpool
+from segbench.layers.vgg import convolutions, vgg16_stages
+from segbench.models._semantic import SemanticModel
+from segbench.registry import register_model
+
+DECODER = (
+    (512, 512, 512, 512),
+    (512, 512, 512, 256),
+    (256, 256, 256, 128),
+    (128, 128, 64),
+    (64, 64, 64),
+)
+"""Widths through each stage of transposed convolutions."""
+FC_CHANNELS = 4096
+
+
+class DeconvNet(SemanticModel):
+    """Encoder, fully connected layers as convolutions, decoder.
+
+    Args:
+        num_classes: Output channels.
+        encoder: Stages of convolutions; pooling follows each.
+        decoder: Widths through the stages of transposed convolutions.
+        fc_channels: Channels of fc6 and fc7.
+        window: Side of fc6's kernel and of its transposed copy.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        encoder: nn.ModuleList,
+        decoder: Sequence[Sequence[int]],
+        fc_channels: int,
+        window: int,
+    ) -> None:
+        super().__init__(num_classes)
+        deep = decoder[0][0]
+        self.encoder = encoder
+        self.smallest = window * 2 ** len(encoder)
+        self.fc6 = _norm_relu(nn.Conv2d(deep, fc_channels, window))
+        self.fc7 = _norm_relu(nn.Conv2d(fc_channels, fc_channels, 1))
+        self.fc6_deconv = _norm_relu(nn.ConvTranspose2d(fc_channels, deep, window))
+        self.decoder = nn.ModuleList(_transposed(widths) for widths in decoder)
+        self.classifier = nn.Conv2d(decoder[-1][-1], num_classes, 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return logits [N, C, H, W] at the size of the images."""
+        height, width = images.shape[-2:]
+        margins = (0, max(0, self.smallest - width), 0, max(0, self.smallest - height))
+        features, memory = functional.pad(images, margins), []
+        for stage in self.encoder:
+            features, places, size = max_pool_with_places(stage(features))
+            memory.append((places, size))
+        features = self.fc6_deconv(self.fc7(self.fc6(features)))
+        for stage, (places, size) in zip(self.decoder, reversed(memory), strict=True):
+            features = stage(max_unpool(features, places, size))
+        return {"logits": self.classifier(features)[..., :height, :width]}
+
+
+def _norm_relu(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace=True))
+
+
+def _transposed(widths: Sequence[int]) -> nn.Sequential:
+    steps = pairwise(widths)
+    return nn.Sequential(*(_norm_relu(nn.ConvTranspose2d(a, b, 3, padding=1)) for a, b in steps))
+
+
+@register_model(
+    "deconvnet",
+    task="semantic",
+    paper="Learning Deconvolution Network for Semantic Segmentation",
+    year=2015,
+    display_name="DeconvNet",
+    backbone="vgg16_bn",
+)
+def deconvnet(num_classes: int) -> DeconvNet:
+    """Return DeconvNet: 251,805,653 parameters at 21 classes."""
+    return DeconvNet(
+        num_classes,
+        encoder=vgg16_stages(norm=True),
+        decoder=DECODER,
+        fc_channels=FC_CHANNELS,
+        window=7,
+    )
+
+
+@register_model(
+    "deconvnet_tiny",
+    task="semantic",
+    paper="Learning Deconvolution Network for Semantic Segmentation",
+    year=2015,
+    display_name="DeconvNet (tiny)",
+    size="tiny",
+)
+def deconvnet_tiny(num_classes: int, *, width: int = 32) -> DeconvNet:
+    """Return a small DeconvNet for a CPU: three stages, a 3x3 window of fully connected layers."""
+    widths = (width, 2 * width, 4 * width)
+    encoder = nn.ModuleList(
+        convolutions((below, own, own), norm=True)
+        for below, own in zip((3, *widths[:-1]), widths, strict=True)
+    )
+    decoder = [(a, a, b) for a, b in zip(widths[::-1], (*widths[-2::-1], width), strict=True)]
+    return DeconvNet(num_classes, encoder=encoder, decoder=decoder, fc_channels=8 * width, window=3)

@@ -1,0 +1,217 @@
+"""Dilation8 and Dilation10.
+
+Yu and Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions", ICLR 2016 (arXiv
+1511.07122), as in the authors' Caffe definitions: a VGG-16 without its last two poolings and
+without padding, whose input is mirrored instead, and a context module of dilated convolutions
+that starts as the identity. The large module is that of the VOC network; the basic one that of
+CamVid, KITTI and, with two more layers and a fixed upsampling, Cityscapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segbench.layers.bilinear import bilinear_kernel
+from segbench.layers.conv import resize
+from segbench.layers.residual_trunk import ResidualTrunk
+from segbench.models._semantic import SemanticModel
+from segbench.registry import register_model
+
+CONTEXT8 = (1, 1, 2, 4, 8, 16, 1)
+CONTEXT10 = (1, 1, 2, 4, 8, 16, 32, 64, 1)
+"""Dilations of the context modules' 3x3 convolutions."""
+LARGE = (2, 2, 4, 8, 16, 32, 32)
+"""Widths of the large module, as multiples of the classes."""
+VGG_STAGES = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))
+"""Channels, convolutions and their dilation; pooling follows the first three stages."""
+MARGIN = 186
+"""Pixels the front end loses on each side: 8 k + 372 pixels give k scores."""
+
+
+class FrontEnd(nn.Module):
+    """VGG-16 at stride 8 without padding, fc6 a 7x7 of dilation 4, scores of each class."""
+
+    def __init__(self, num_classes: int, *, fc_channels: int = 4096) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for index, (width, depth, dilation) in enumerate(VGG_STAGES):
+            for _ in range(depth):
+                layers += [nn.Conv2d(channels, width, 3, dilation=dilation), nn.ReLU()]
+                channels = width
+            if index < 3:
+                layers.append(nn.MaxPool2d(2))
+        layers += [nn.Conv2d(512, fc_channels, 7, dilation=4), nn.ReLU(), nn.Dropout()]
+        layers += [nn.Conv2d(fc_channels, fc_channels, 1), nn.ReLU(), nn.Dropout()]
+        self.network = nn.Sequential(*layers, nn.Conv2d(fc_channels, num_classes, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return scores at stride 8 of images whose borders were mirrored by ``MARGIN``."""
+        scores: Tensor = self.network(images)
+        return scores
+
+
+class ContextModule(nn.Sequential):
+    """3x3 convolutions of growing dilation and a 1x1, initialised to pass scores through.
+
+    Args:
+        num_classes: Channels in and out.
+        dilations: Of the 3x3 convolutions.
+        widths: Their channels as multiples of ``num_classes``; ones if None.
+    """
+
+    def __init__(
+        self, num_classes: int, *, dilations: Sequence[int], widths: Sequence[int] | None = None
+    ) -> None:
+        layers: list[nn.Module] = []
+        channels = num_classes
+        for dilation, factor in zip(dilations, widths or [1] * len(dilations), strict=True):
+            width = factor * num_classes
+            conv = nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation)
+            layers += [_identity(conv), nn.ReLU()]
+            channels = width
+        super().__init__(*layers, _identity(nn.Conv2d(channels, num_classes, 1)))
+
+
+class Dilation(SemanticModel):
+    """Front end, context module and, for Dilation10, a fixed bilinear upsampling.
+
+    Args:
+        num_classes: Output channels.
+        dilations: Of the context module.
+        large: The wide context module of the VOC network.
+        upsampling: A grouped transposed convolution of kernel 16 and stride 8 at the end.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        dilations: Sequence[int],
+        large: bool = False,
+        upsampling: bool = False,
+    ) -> None:
+        super().__init__(num_classes)
+        self.front_end = FrontEnd(num_classes)
+        widths = LARGE if large else None
+        self.context = ContextModule(num_classes, dilations=dilations, widths=widths)
+        self.upsampling = _fixed_upsampling(num_classes) if upsampling else None
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return logits [N, C, H, W] at the size of the images."""
+        height, width = images.shape[-2:]
+        scores = self.context(self.front_end(_mirrored(images)))
+        if self.upsampling is None:
+            return {
+                "logits": resize(scores, (scores.shape[-2] * 8, scores.shape[-1] * 8))[
+                    ..., :height, :width
+                ]
+            }
+        return {"logits": self.upsampling(scores)[..., 4 : 4 + height, 4 : 4 + width]}
+
+
+class TinyDilation(SemanticModel):
+    """A context module on the scores of a small trunk at stride 4."""
+
+    def __init__(self, num_classes: int, *, width: int = 48) -> None:
+        super().__init__(num_classes)
+        self.trunk = ResidualTrunk(width)
+        self.scores = nn.ModuleDict(
+            {name: nn.Conv2d(c, num_classes, 1) for name, c in self.trunk.channels.items()}
+        )
+        self.context = ContextModule(num_classes, dilations=(1, 1, 2, 4, 1), widths=(2,) * 5)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return logits [N, C, H, W] at the size of the images."""
+        features = self.trunk(images)
+        logits = self.scores["stride16"](features["stride16"])
+        for name in ("stride8", "stride4", "stride2"):
+            fine = self.scores[name](features[name])
+            logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
+        logits = logits + self.context(logits)
+        return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
+
+
+def _mirrored(images: Tensor) -> Tensor:
+    """Reflect the borders so that the scores cover the images: ceil(side / 8) a side."""
+    for axis in (-2, -1):
+        side = images.shape[axis]
+        needed = -(-side // 8) * 8 + 2 * MARGIN
+        position = torch.arange(needed, device=images.device) - MARGIN
+        period = max(2 * (side - 1), 1)
+        position = position.remainder(period)
+        images = images.index_select(axis, torch.minimum(position, (period - position).abs()))
+    return images
+
+
+def _identity(conv: nn.Conv2d) -> nn.Conv2d:
+    """Set a convolution to copy its input, repeated or averaged where the widths differ."""
+    with torch.no_grad():
+        conv.weight.normal_(std=1e-3)
+        assert conv.bias is not None
+        conv.bias.zero_()
+        centre = conv.kernel_size[0] // 2
+        wide = max(conv.in_channels, conv.out_channels)
+        classes = min(conv.in_channels, conv.out_channels)
+        for channel in range(wide):
+            out = channel % conv.out_channels
+            share = classes / wide if conv.in_channels > conv.out_channels else 1.0
+            conv.weight[out, channel % conv.in_channels, centre, centre] += share
+    return conv
+
+
+def _fixed_upsampling(num_classes: int) -> nn.ConvTranspose2d:
+    layer = nn.ConvTranspose2d(
+        num_classes, num_classes, 16, stride=8, groups=num_classes, bias=False
+    )
+    with torch.no_grad():
+        layer.weight.copy_(bilinear_kernel(16).expand_as(layer.weight))
+    return layer.requires_grad_(False)
+
+
+@register_model(
+    "dilation8",
+    task="semantic",
+    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
+    year=2016,
+    display_name="Dilation8",
+    backbone="vgg16",
+)
+def dilation8(num_classes: int, *, large: bool | None = None) -> Dilation:
+    """Return Dilation8: 141,149,720 parameters at 21 classes, 134,313,443 at 11.
+
+    The context module is the large one at 21 classes (VOC), the basic one otherwise, as
+    released; ``large`` says otherwise.
+    """
+    wide = num_classes == 21 if large is None else large
+    return Dilation(num_classes, dilations=CONTEXT8, large=wide)
+
+
+@register_model(
+    "dilation10",
+    task="semantic",
+    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
+    year=2016,
+    display_name="Dilation10",
+    backbone="vgg16",
+)
+def dilation10(num_classes: int) -> Dilation:
+    """Return Dilation10: 134,373,043 parameters at 19 classes."""
+    return Dilation(num_classes, dilations=CONTEXT10, upsampling=True)
+
+
+@register_model(
+    "dilation_tiny",
+    task="semantic",
+    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
+    year=2016,
+    display_name="Dilation (tiny)",
+    backbone="residual_trunk",
+    size="tiny",
+)
+def dilation_tiny(num_classes: int, *, width: int = 48) -> TinyDilation:
+    """Return a small network with a context module, for a CPU."""
+    return TinyDilation(num_classes, width=width)

@@ -1,0 +1,110 @@
+"""PSPNet.
+
+Zhao, Shi, Qi, Wang and Jia, "Pyramid Scene Parsing Network", CVPR 2017 (arXiv 1612.01105).
+Counts follow the authors' PyTorch repository (semseg): a ResNet whose stem has three
+convolutions (64, 64, 128), output stride 8, pyramid bins 1, 2, 3 and 6 of 512 channels each, and
+an auxiliary head on the fourth stage with weight 0.4: 49,080,038 (ResNet-50) and 68,072,166
+(ResNet-101) parameters at 19 classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from segbench.backbones import create_resnet
+from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.pyramid_pooling import PyramidPooling
+from segbench.models._semantic import SemanticModel
+from segbench.models._tiny import WIDTH, TinyNetwork
+from segbench.registry import register_model
+
+DROPOUT = 0.1
+
+
+class PSPHead(nn.Sequential):
+    """Pyramid pooling, 3x3 convolution, dropout, classifier."""
+
+    def __init__(
+        self, in_channels: int, num_classes: int, *, width: int = 512, dropout: float = DROPOUT
+    ) -> None:
+        pyramid = PyramidPooling(in_channels, align_corners=True)
+        super().__init__(
+            pyramid,
+            ConvNormAct(pyramid.out_channels, width),
+            nn.Dropout2d(dropout),
+            nn.Conv2d(width, num_classes, 1),
+        )
+
+
+class PSPNet(SemanticModel):
+    """Dilated ResNet, pyramid head, auxiliary head on the stage before the last.
+
+    Args:
+        num_classes: Output channels.
+        backbone: A ResNet of ``segbench.backbones``.
+        backbone_weights: ``none`` or a safetensors file.
+    """
+
+    def __init__(self, num_classes: int, *, backbone: str, backbone_weights: str = "none") -> None:
+        super().__init__(num_classes, aux_weight=0.4)
+        self.backbone = create_resnet(backbone, weights=backbone_weights, output_stride=8)
+        deep = self.backbone.channels["stride8"]
+        self.head = PSPHead(deep, num_classes)
+        self.aux_head = nn.Sequential(
+            ConvNormAct(deep // 2, 256), nn.Dropout2d(DROPOUT), nn.Conv2d(256, num_classes, 1)
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        """Return logits [N, C, H, W] at the size of the images, and ``aux`` in training."""
+        stages = self.backbone.stages(images)
+        size = (images.shape[-2], images.shape[-1])
+        outputs: dict[str, Any] = {"logits": resize(self.head(stages[-1]), size)}
+        if self.training:
+            outputs["aux"] = [self.aux_head(stages[-2])]
+        return outputs
+
+
+@register_model(
+    "pspnet_resnet50",
+    task="semantic",
+    paper="Pyramid Scene Parsing Network",
+    year=2017,
+    display_name="PSPNet (ResNet-50)",
+    backbone="resnet50_v1s",
+)
+def pspnet_resnet50(num_classes: int, **options: Any) -> PSPNet:
+    """Return PSPNet on ResNet-50: 49,080,038 parameters at 19 classes."""
+    return PSPNet(num_classes, backbone="resnet50_v1s", **options)
+
+
+@register_model(
+    "pspnet_resnet101",
+    task="semantic",
+    paper="Pyramid Scene Parsing Network",
+    year=2017,
+    display_name="PSPNet (ResNet-101)",
+    backbone="resnet101_v1s",
+)
+def pspnet_resnet101(num_classes: int, **options: Any) -> PSPNet:
+    """Return PSPNet on ResNet-101: 68,072,166 parameters at 19 classes."""
+    return PSPNet(num_classes, backbone="resnet101_v1s", **options)
+
+
+@register_model(
+    "pspnet_tiny",
+    task="semantic",
+    paper="Pyramid Scene Parsing Network",
+    year=2017,
+    display_name="PSPNet (tiny)",
+    backbone="residual_trunk",
+    size="tiny",
+)
+def pspnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
+    """Return a small PSPNet for a CPU."""
+
+    def head(channels: int) -> nn.Module:
+        return PSPHead(channels, num_classes, width=2 * width, dropout=0.0)
+
+    return TinyNetwork(num_classes, head=head, width=width)
