@@ -69,7 +69,7 @@ def score(
         parts = _semantic(gt, pred, chosen, num_classes, warnings, workers, boundary)
     elif chosen.overlaps == "cityscapes":
         refuse_boundary(boundary, chosen)
-        parts = _cityscapes(gt, pred, gt_folder, warnings)
+        parts = _cityscapes(gt, pred, gt_folder, warnings, workers)
     elif task == "instance":
         parts = _instance(gt, pred, warnings, boundary)
     else:
@@ -156,13 +156,13 @@ def refuse_boundary(boundary: bool, protocol: Protocol) -> None:
 
 
 def _cityscapes(
-    gt: Path, pred: Path, gt_folder: Path | None, warnings: list[str]
+    gt: Path, pred: Path, gt_folder: Path | None, warnings: list[str], workers: int
 ) -> dict[str, Counts]:
     """Count folders of the official form, or COCO files with label ids as category ids."""
     from segbench.evaluation import cityscapes_coco, cityscapes_folders
 
     if gt.suffix != ".json":
-        found = cityscapes_folders.count_folder(gt, pred)
+        found = cityscapes_folders.count_folder(gt, pred, workers=workers)
     else:
         found = cityscapes_coco.count_files(gt, pred, semantic=gt_folder)
     warnings.extend(found.warnings)

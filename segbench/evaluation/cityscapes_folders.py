@@ -12,21 +12,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segbench.errors import DataError
+from segbench.evaluation._images import count_in_parts, load_for
+from segbench.evaluation._label_counting import Pairs
 from segbench.evaluation.cityscapes import IGNORED_IDS, MAX_LABEL_ID, THING_IDS
 from segbench.evaluation.cityscapes_ap import OverlapCounts, merge
 from segbench.evaluation.cityscapes_instances import INSTANCES_FROM, check_numbers, label_of
 from segbench.evaluation.label_folders import pair_frames
 from segbench.formats import read_label_map
-from segbench.progress import track
 from segbench.types import BoolArray, IntArray
 
 _EXAMPLES = 3
+_MASKS = 10
+"""Masks an image may have, to judge whether compiled loops are worth loading."""
+_FORM = "text files with lines 'mask.png labelID confidence'"
 _MASK_MODES = ("1", "L", "P")
 _FIX = (
     "a text file an image with lines 'mask.png labelID confidence': masks are 8-bit PNGs of the "
@@ -49,25 +54,40 @@ class CountedInstances:
     warnings: list[str]
 
 
-def count_folder(truth: Path, prediction: Path) -> CountedInstances:
+def count_folder(truth: Path, prediction: Path, *, workers: int = 1) -> CountedInstances:
     """Count the overlaps of a folder of predictions with a folder of instanceIds PNGs.
+
+    Args:
+        truth: Folder of the truth; its sub-folders too.
+        prediction: Folder of the text files; its sub-folders too.
+        workers: Processes that count images; the counts are the same for any number.
 
     Raises:
         DataError: A prediction is missing or twice there, or files have a fault; the message
             names each kind of fault, how often and the first three.
     """
+    for folder in (truth, prediction):
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} is not a folder",
+                fix=f"--gt is a folder of *_instanceIds.png and --pred one of {_FORM}; or both "
+                "are COCO JSON files",
+            )
     pairs = pair_frames(truth, prediction, truths="*_instanceIds.png", predictions="*.txt")
+    load_for(_MASKS * len(pairs), pairs[0][0])
+    count = partial(_count_part, Path(prediction).resolve(), pairs)
     reader = _Reader(Path(prediction).resolve())
-    parts = [reader.count(*pair) for pair in track(pairs, len(pairs), "count instances")]
+    for part in count_in_parts(count, len(pairs), label="count instances", workers=workers):
+        reader.add(part)
     reader.raise_faults(prediction)
-    warnings = []
-    if reader.skipped:
-        warnings.append(
-            f"{reader.skipped} predictions are of labels without instances and count nowhere"
-        )
-    if reader.empty:
-        warnings.append(f"{reader.empty} predictions have an empty mask and count nowhere")
-    return CountedInstances(merge([part for part in parts if part is not None]), warnings)
+    return CountedInstances(merge(reader.counts), reader.warnings())
+
+
+def _count_part(folder: Path, pairs: Pairs, part: range) -> _Reader:
+    reader = _Reader(folder)
+    for i in part:
+        reader.count(*pairs[i])
+    return reader
 
 
 @dataclass
@@ -75,19 +95,34 @@ class _Reader:
     """Counts images and collects what is wrong with their files."""
 
     folder: Path
+    counts: list[OverlapCounts] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)
     skipped: int = 0
     empty: int = 0
 
-    def count(self, truth: Path, listing: Path) -> OverlapCounts | None:
-        """Return the counts of one image; None where nothing could be read."""
+    def add(self, other: _Reader) -> None:
+        """Append what was found in the images that follow."""
+        self.counts += other.counts
+        self.skipped += other.skipped
+        self.empty += other.empty
+        for kind, found in other.faults.items():
+            self.faults.setdefault(kind, []).extend(found)
+
+    def warnings(self) -> list[str]:
+        """Return what is odd though it can be scored."""
+        labels = f"{self.skipped} predictions are of labels without instances and count nowhere"
+        masks = f"{self.empty} predictions have an empty mask and count nowhere"
+        return [*([labels] if self.skipped else []), *([masks] if self.empty else [])]
+
+    def count(self, truth: Path, listing: Path) -> None:
+        """Count one image, or note why it cannot be counted."""
         detections = self._lines(listing)
         try:
             numbers = read_label_map(truth)
             check_numbers(numbers, numbers.shape)
         except DataError as error:
             self._fault("truths are no instanceIds", f"{truth.name} ({error.what})")
-            return None
+            return
         image = ImageTruth.of(numbers)
         rows = []
         for detection in detections:
@@ -98,7 +133,7 @@ class _Reader:
                 self.empty += 1
                 continue
             rows.append(image.overlaps(mask, detection.label_id, detection.score))
-        return image.join(truth.name.removesuffix("_gtFine_instanceIds.png"), rows)
+        self.counts.append(image.join(truth.name.removesuffix("_gtFine_instanceIds.png"), rows))
 
     def _lines(self, listing: Path) -> list[_Detection]:
         found = []

@@ -112,6 +112,13 @@ def test_stored_counts_subsets_and_sums(tmp_path):
     assert cityscapes_ap.scores(picked, PROTOCOL) == cityscapes_ap.scores(both, PROTOCOL)
 
 
+def test_any_number_of_workers_gives_the_same_counts(tmp_path):
+    random_folder(tmp_path, 9, images=70)
+    one = count_folder(tmp_path / "gt", tmp_path / "pred").counts.to_arrays()
+    two = count_folder(tmp_path / "gt", tmp_path / "pred", workers=2).counts.to_arrays()
+    assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
 def test_resamples_are_scores_of_copies(tmp_path):
     random_folder(tmp_path, 8, images=10)
     whole = count_folder(tmp_path / "gt", tmp_path / "pred").counts
@@ -266,6 +273,7 @@ FAULTS = {
     "cut mask": (lambda p: cut(p / "masks/a.png"), "a.png (is broken or no image)"),
     "colour": (lambda p: mask(p, np.ones((6, 8, 3))), "one-channel 8-bit PNGs; first a.png (RGB)"),
     "size": (lambda p: mask(p, np.ones((8, 6))), "a.png 8x6 for 6x8"),
+    "no folder": (lambda p: p.rename(p.parent / "moved"), "pred is not a folder"),
     "no list": (lambda p: (p / f"{STEM}.txt").unlink(), "1 of 1 predictions are missing"),
     "two lists": (lambda p: (p / f"{STEM}_more.txt").write_text(""), "more than one prediction"),
     "binary list": (lambda p: (p / f"{STEM}.txt").write_bytes(b"\xff\xfe\x00"), "cannot be read"),
