@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -267,6 +268,45 @@ def test_a_killed_unpacking_is_never_taken_for_whole_and_done_again(site, run, t
     assert not list(raw.glob(".unpack-*")) and len(list((raw / "images").iterdir())) == 4
     assert len(site.asked("images.zip")) == 1, "the archive itself was whole"
     assert run("prepare", "pocket")[0] == 0
+
+
+def test_ctrl_c_while_unpacking_leaves_nothing_half(site, run, tmp_path):
+    raw = tmp_path / "results/raw/pocket"
+    process = start(SLOW, "download", "pocket")
+    wait_until(lambda: len(list(raw.glob(".unpack-images.zip/images/*"))) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert not list(raw.glob(".unpack-*")) and not (raw / "images").exists()
+    assert run("download", "pocket")[0] == 0
+    assert len(site.asked("images.zip")) == 1
+
+
+def test_a_full_disk_while_unpacking_leaves_nothing_half(site, run, tmp_path, archives):
+    raw = tmp_path / "results/raw/pocket"
+    (raw / "archives").mkdir(parents=True)
+    shutil.copy(archives / "pocket/images.zip", raw / "archives")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        code, text = run("download", "pocket")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1 and "ballast.bin: File too large" in text and "free disk space (" in text
+    assert not list(raw.glob(".unpack-*")) and not (raw / "images").exists()
+    assert run("download", "pocket")[0] == 0
+
+
+def test_room_for_the_unpacked_files_is_asked_for_before(
+    site, run, tmp_path, monkeypatch, archives
+):
+    (tmp_path / "results/raw/pocket/archives").mkdir(parents=True)
+    shutil.copy(archives / "pocket/images.zip", tmp_path / "results/raw/pocket/archives")
+    free = shutil.disk_usage("/")._replace(free=(32 << 20) + 1_000_000)
+    monkeypatch.setattr("segbench.datasets.fetch.disk.shutil.disk_usage", lambda path: free)
+    code, text = run("download", "pocket")
+    assert code == 1 and "no room to unpack images.zip: it needs 2.0 MB in" in text
+    assert not list((tmp_path / "results/raw/pocket").glob(".unpack-*"))
 
 
 def test_a_composite_of_a_folder_that_is_not_whole_is_not_prepared(site, tmp_path):
