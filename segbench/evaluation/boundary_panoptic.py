@@ -40,6 +40,7 @@ def add_boundaries(
     truths: Mapping[int, Segment],
     predictions: Mapping[int, Segment],
     pairs: Pairs,
+    strict: bool,
 ) -> list[tuple[int, ...]]:
     """Append three numbers to each match of an image.
 
@@ -53,22 +54,18 @@ def add_boundaries(
         shared = boundaries.get((row[2], row[3]), 0)
         on_void = sum(boundaries.get((void, row[3]), 0) for void in (VOID, VOID | 1 << _INNER))
         either = areas[0][row[2]] + areas[1][row[3]] - shared - on_void
-        found.append((*row, shared, either, _is_excused(row[3], truths, predictions, pairs)))
+        excused = _excused_pixels(row[3], predictions[row[3]], truths, pairs, strict)
+        found.append((*row, shared, either, int(2 * excused > predictions[row[3]].area)))
     return found
 
 
-def _is_excused(
-    predicted_id: int,
-    truths: Mapping[int, Segment],
-    predictions: Mapping[int, Segment],
-    pairs: Pairs,
+def _excused_pixels(
+    predicted_id: int, segment: Segment, truths: Mapping[int, Segment], pairs: Pairs, strict: bool
 ) -> int:
-    segment = predictions[predicted_id]
-    excuses = [
-        VOID,
-        *(i for i, s in truths.items() if s.iscrowd and s.category == segment.category),
-    ]
-    return int(2 * sum(pairs.get((i, predicted_id), 0) for i in excuses) > segment.area)
+    """Return the pixels on void and on crowds of the category, strictly the last crowd alone."""
+    crowds = [i for i, s in truths.items() if s.iscrowd and s.category == segment.category]
+    excuses = (VOID, *(crowds[-1:] if strict else crowds))
+    return sum(pairs.get((excuse, predicted_id), 0) for excuse in excuses)
 
 
 def boundary_matches(matches: IntArray) -> tuple[IntArray, IntArray]:

@@ -171,7 +171,7 @@ def count(
     errors = find_errors(truths, predictions, pairs, matches, strict_compat)
     if boundary:
         found = count_boundary_pairs(truth, prediction)
-        matches = add_boundaries(matches, found, truths, predictions, pairs)
+        matches = add_boundaries(matches, found, truths, predictions, pairs, strict_compat)
     return PanopticCounts(
         categories.category_ids,
         np.array([category.isthing for category in categories.categories], dtype=bool),
