@@ -23,7 +23,7 @@ from segbench.evaluation._coco_shapes import (
     read_boxes,
     read_masks,
 )
-from segbench.evaluation.coco_oddities import ROUNDING
+from segbench.evaluation.coco_oddities import BEYOND, ROUNDING
 from segbench.types import FloatArray, IntArray
 
 _T = TypeVar("_T")
@@ -99,8 +99,13 @@ def read_table(
         if refuse_oddities and truths.masks is not None:
             _expect(0 not in place.category)
             _expect_right_areas(truth.annotations, truths.masks)
+            _expect_inside(truths.boxes, _sizes(truth.annotations, sizes))
         del truth
-        found = _detections(_decode(results_json, list[_Detection]), place, sizes, iou_types)
+        entries = _decode(results_json, list[_Detection])
+        found = _detections(entries, place, sizes, iou_types)
+        if refuse_oddities and found.boxes is not None:
+            _expect_inside(found.boxes, _sizes(entries, sizes))
+        del entries
         if refuse_oddities and found.masks is not None:
             _expect_no_copies(found, found.masks)
     except (_Unusual, BrokenMaskError, DecodeError, KeyError, OSError, OverflowError):
@@ -223,6 +228,13 @@ def _expect_right_areas(entries: Sequence[_Annotation], masks: Masks) -> None:
     exact = np.array([isinstance(e.segmentation, _Mask) for e in entries], dtype=bool)
     written = np.array([e.area for e in entries], dtype=np.float64)
     _expect((np.abs(written - masks.areas)[exact] <= ROUNDING).all())
+
+
+def _expect_inside(boxes: Boxes, size: IntArray) -> None:
+    """Refuse boxes of which many reach beyond their images, (height, width) [n, 2]."""
+    corner, extent = boxes.values[:, :2], boxes.values[:, 2:]
+    beyond = (corner < -ROUNDING) | (corner + extent > size[:, ::-1] + ROUNDING)
+    _expect(beyond.any(axis=1).sum() <= BEYOND * len(size))
 
 
 def _expect_no_copies(found: Detections, masks: Masks) -> None:

@@ -161,7 +161,8 @@ def _bad_score(entry: Entry) -> str | None:
     return None if is_finite(score) and 0 <= score <= 1 else f"score {shown(score)}"
 
 
-def _bad_box(entry: Entry) -> str | None:
+def bad_box(entry: Entry) -> str | None:
+    """Accept four finite numbers, width and height from 0."""
     box = entry["bbox"]
     right = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
     return None if right and box[2] >= 0 and box[3] >= 0 else f"bbox {shown(box)}"
@@ -230,7 +231,7 @@ def _check_truth(
         "have an unknown category": place.category,
         "have an impossible area": _bad_area,
         "have an iscrowd that is not 0 or 1": _bad_crowd,
-        "have an impossible box": _bad_box,
+        "have an impossible box": bad_box,
     }
     check(annotations, source, "annotations", rules)
     if iou_type == "segm":
@@ -254,7 +255,7 @@ def _check_detections(
     check(detections, source, "detections", rules, fix=place.fix)
     rules = {"have a broken mask": place.mask}
     if shape == "bbox":
-        rules = {"have an impossible box": _bad_box}
+        rules = {"have an impossible box": bad_box}
     check(detections, source, "detections", rules, fix=place.fix)
 
 

@@ -9,9 +9,14 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from segbench.evaluation._file_checks import EXAMPLES, Entry
+from segbench.evaluation.coco_files import bad_box
 
 ROUNDING = 1.0
-"""Pixels by which tools may round the area of a mask."""
+"""Pixels by which tools may round the area of a mask or the end of a box."""
+
+
+BEYOND = 0.25
+"""Share of boxes reaching beyond their image from which they are probably not x, y, w, h."""
 
 
 def instance_oddities(
@@ -21,23 +26,41 @@ def instance_oddities(
 
     Areas decide which objects are small, medium and large. Detections that repeat another one
     are false positives: files of two shards were joined, or one twice. Category 0 is the
-    background of many tools, which then lack a class or count all others one too low.
+    background of many tools, which then lack a class or count all others one too low. Boxes
+    written as two corners have a plausible, low score.
     """
-    found = {
-        f"{truth_json}: {{}} annotations have another area than their mask": _wrong_areas(
-            truth["annotations"]
-        ),
-        f"{results_json}: {{}} detections repeat another one in all fields": _copies(detections),
-        f"{truth_json}: {{}} categories have the id 0, which many tools keep for background": [
-            f"'{category.get('name', '')}'" for category in truth["categories"]
-            if category["id"] == 0
-        ],
-    }  # fmt: skip
+    annotations, categories = truth["annotations"], truth["categories"]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    background = [f"'{c.get('name', '')}'" for c in categories if c["id"] == 0]
+    corners = "boxes reach beyond their image: x, y, width and height are due, not corners"
+    found = [
+        (truth_json, "annotations have another area than their mask", _wrong_areas(annotations)),
+        (truth_json, corners, _beyond(annotations, sizes)),
+        (truth_json, "categories have the id 0, which many tools keep for background", background),
+        (results_json, "detections repeat another one in all fields", _copies(detections)),
+        (results_json, corners, _beyond(detections, sizes)),
+    ]
     return [
-        f"{text.format(len(examples))}; first {', '.join(examples[:EXAMPLES])}"
-        for text, examples in found.items()
+        f"{source}: {len(examples)} {problem}; first {', '.join(examples[:EXAMPLES])}"
+        for source, problem, examples in found
         if examples
     ]
+
+
+def _beyond(entries: Sequence[Entry], sizes: Mapping[Any, tuple[int, int]]) -> list[str]:
+    """Return the boxes that leave their image, where they are more than a few.
+
+    Boxes may be unchecked when masks alone are scored; those that are none are passed over.
+    """
+    found = []
+    for index, entry in enumerate(entries):
+        if "bbox" not in entry or bad_box(entry):
+            continue
+        height, width = sizes[entry["image_id"]]
+        x, y, w, h = entry["bbox"]
+        if min(x, y) < -ROUNDING or x + w > width + ROUNDING or y + h > height + ROUNDING:
+            found.append(f"[{index}] {[x, y, w, h]} on {width}x{height}")
+    return found if len(found) > BEYOND * len(entries) else []
 
 
 def _wrong_areas(annotations: Sequence[Entry]) -> list[str]:

@@ -180,6 +180,12 @@ def read_categories(truth: Mapping[str, Any], source: Path) -> CategoryTable:
     if wrong:
         first = ", ".join(shown(i) for i in wrong[:EXAMPLES])
         raise DataError(f"{source}: {len(wrong)} categories have an id that is no integer: {first}")
+    odd = [c["isthing"] for c in truth["categories"] if c.get("isthing", 0) not in (0, 1)]
+    if odd:
+        first = ", ".join(shown(value) for value in odd[:EXAMPLES])
+        raise DataError(
+            f"{source}: {len(odd)} categories have an isthing that is not 0 or 1: {first}"
+        )
     try:
         table = CategoryTable(tuple(_category(entry) for entry in truth["categories"]))
     except (KeyError, TypeError) as error:

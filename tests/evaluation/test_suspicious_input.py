@@ -61,6 +61,12 @@ def category_zero(s):
         s.edit(name, change)
 
 
+def corners(entries):
+    for entry in entries:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+
+
 def wrong_areas(annotations):
     for annotation in annotations:
         annotation["segments_info"][1]["area"] = 900
@@ -89,6 +95,11 @@ CASES = {
     "detections twice": (
         "instances", lambda s: s.edit("pred.json", lambda c: c + c[:2]),
         ["pred.json: 2 detections repeat another one", "[5] on image 1"]),
+    "boxes as corners": (
+        "instances", lambda s: s.edit("pred.json", corners),
+        ["pred.json: 2 boxes reach beyond their image", "not corners", "on 8x6"]),
+    "true boxes as corners": (
+        "instances", truths(corners), ["gt.json: 2 boxes reach beyond their image"]),
     "category 0": ("instances", category_zero, ["1 categories have the id 0", "'cat'"]),
 }  # fmt: skip
 
