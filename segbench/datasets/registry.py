@@ -108,11 +108,13 @@ def _read_yaml(source: Path, changed: int) -> DatasetModule:
 def _import(source: Path) -> ModuleType:
     if source.parent == DATASETS_FOLDER:
         return importlib.import_module(f"segbench.datasets.{source.stem}")
-    name = f"segbench_datasets_path.{source.stem}"
+    package = "segbench_datasets_path"
+    name = f"{package}.{source.stem}"
     spec = importlib.util.spec_from_file_location(name, source)
     if spec is None or spec.loader is None:
         raise ConfigError(f"cannot import {source}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(package, ModuleType(package))  # so that its functions can be pickled
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
