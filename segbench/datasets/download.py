@@ -195,10 +195,12 @@ def _refuse_unreachable(info: DatasetInfo, jobs: Sequence[_Job]) -> None:
     lines = "".join(f"\n  {job.archive.name} ({job.expected})" for job in missing)
     reasons = dict.fromkeys(_by_hand(job) for job in missing)
     folder = missing[0].places.packed.parent
+    files = "a file" if len(missing) == 1 else f"{len(missing)} files"
     raise DataError(
-        f"dataset '{info.name}' needs {len(missing)} files that cannot be downloaded for you:"
-        f"{lines}\n" + "\n".join(reasons),
-        fix=f"put them, as they are, into {folder} and run the same command again; "
+        f"dataset '{info.name}' needs {files} that cannot be downloaded for you:{lines}\n"
+        + "\n".join(reasons),
+        fix=f"put what is listed, as it is, into {folder}, then run: segbench download {info.name} "
+        f"--raw {missing[0].places.raw}; a folder with the unpacked data is taken by --raw too; "
         f"the data: {info.homepage}",
     )
 

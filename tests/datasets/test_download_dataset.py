@@ -33,7 +33,7 @@ from segbench.datasets.download import Mirror, download_archives
 from segbench.datasets.fetch import login
 from segbench.datasets.fetch.digests import read_digests
 from segbench.datasets.raw_folder import archive_states
-from segbench.errors import DataError
+from segbench.errors import DataError, LeaseLost
 
 SECRET = "correct horse battery"
 NOISE = random.Random(3).randbytes(2_000_000)
@@ -67,7 +67,7 @@ INFO = DatasetInfo(
 def sources(raw, options):
     images, labels = files_by_stem(raw / "images"), files_by_stem(raw / "labels")
     if not images:
-        from segbench.errors import DataError
+        from segbench.errors import DataError, LeaseLost
         raise DataError(f"{{raw}} has no images/")
     items = {{}}
     for stem, image in images.items():
@@ -280,6 +280,21 @@ def test_ctrl_c_while_unpacking_leaves_nothing_half(site, run, tmp_path):
     assert not list(raw.glob(".unpack-*")) and not (raw / "images").exists()
     assert run("download", "pocket")[0] == 0
     assert len(site.asked("images.zip")) == 1
+
+
+def test_a_process_that_lost_the_archive_to_another_moves_nothing(site, run, tmp_path, monkeypatch):
+    def lost(lease):
+        raise LeaseLost("taken over")
+
+    monkeypatch.setattr("segbench.lease.Lease.check", lost)
+    code, text = run("download", "pocket")
+    raw = tmp_path / "results/raw/pocket"
+    assert code == 3 and "taken over" in text and not (raw / "images").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("SEGBENCH_DATASETS_PATH", str(site.dataset_file.parent))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="is not whole"):
+        prepare_dataset("pocket", tmp_path / "out", raw=raw)
 
 
 def test_a_full_disk_while_unpacking_leaves_nothing_half(site, run, tmp_path, archives):
@@ -511,7 +526,7 @@ class TestLogin:
         assert code == 1 and self.site.server.requests == []
         assert "images.zip (size unknown, sha256:" in text
         assert "set CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD" in text
-        assert f"into {tmp_path.name}" in text or "into results/raw/pocket/archives" in text
+        assert "into results/raw/pocket/archives, then run: segbench download pocket" in text
         assert "labels.tar.gz" not in text, "it needs no login"
 
     def credentials(self, monkeypatch, password=SECRET):
@@ -567,9 +582,9 @@ class TestByHand:
     def test_the_files_are_listed_and_found_where_they_are_put(self, run, tmp_path, archives):
         code, text = run("download", "pocket")
         assert code == 1 and self.site.server.requests == []
-        assert "needs 1 files that cannot be downloaded" in text
+        assert "needs a file that cannot be downloaded" in text
         assert "images.zip (size unknown, sha256:" in text and "ask for it by a letter" in text
-        assert "into results/raw/pocket/archives and run the same command again" in text
+        assert "into results/raw/pocket/archives, then run: segbench download pocket" in text
         target = tmp_path / "results/raw/pocket/archives/images.zip"
         target.parent.mkdir(parents=True)
         target.write_bytes(b"something else")

@@ -16,7 +16,7 @@ from segbench.datasets.fetch.containers import container_kind
 from segbench.datasets.fetch.disk import writing
 from segbench.datasets.fetch.state import Places, write_manifest
 from segbench.datasets.fetch.unpack import Limits, UnpackedFile, unpack
-from segbench.errors import DataError
+from segbench.errors import DataError, LeaseLost
 from segbench.progress import say
 from segbench.provenance import file_digest
 
@@ -46,6 +46,8 @@ def install(
     try:
         files = _without_clashes(places, _unpacked(places, packed, limits))
         check()
+    except LeaseLost:
+        raise  # the folder is the other process's now
     except BaseException:
         shutil.rmtree(places.work, ignore_errors=True)
         raise
