@@ -48,11 +48,11 @@ def stock(function):
     """Return the function as it runs where the compiled loops are not loaded."""
 
     def call():
-        loops = sys.modules.pop(speed.KERNELS)
+        loops, speed.loaded = speed.loaded, None
         try:
             return function()
         finally:
-            sys.modules[speed.KERNELS] = loops
+            speed.loaded = loops
 
     return call
 

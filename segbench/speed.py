@@ -6,13 +6,12 @@ maps without it; compiling, once on a machine, takes 2 s more. Both ways give th
 
 from __future__ import annotations
 
-import importlib
-import sys
 from types import ModuleType
 
 WORTH_PIXELS = 200_000_000
 """Pixels of all maps together from which on starting numba pays: 325 pairs of 640x480."""
-KERNELS = "segbench.kernels"
+loaded: ModuleType | None = None
+"""The compiled loops, once this process has loaded them."""
 
 
 def load_for(pixels: int) -> None:
@@ -23,13 +22,19 @@ def load_for(pixels: int) -> None:
 
 def load() -> ModuleType | None:
     """Load the compiled loops; None where numba is missing or told not to compile."""
+    global loaded
     try:
         import numba
     except ImportError:
         return None
-    return None if getattr(numba.config, "DISABLE_JIT", 0) else importlib.import_module(KERNELS)
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        return None
+    from segbench import kernels as loops
+
+    loaded = loops
+    return loops
 
 
 def kernels() -> ModuleType | None:
     """Return the compiled loops if this process has loaded them."""
-    return sys.modules.get(KERNELS)
+    return loaded

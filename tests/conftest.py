@@ -1,7 +1,5 @@
 """Fixtures of tests of several folders."""
 
-import sys
-
 import pytest
 
 from segbench import speed
@@ -9,17 +7,16 @@ from segbench import speed
 
 @pytest.fixture(scope="session")
 def compiled_loops():
-    module = speed.load()
+    before, module = speed.loaded, speed.load()
     assert module is not None
-    sys.modules.pop(module.__name__)
+    speed.loaded = before
     return module
 
 
 @pytest.fixture(params=["stock", "compiled"])
 def loops(request, monkeypatch):
     """Run a test without and with the compiled loops."""
-    monkeypatch.delitem(sys.modules, speed.KERNELS, raising=False)
-    if request.param == "compiled":
-        loaded = request.getfixturevalue("compiled_loops")
-        monkeypatch.setitem(sys.modules, speed.KERNELS, loaded)
+    compiled = request.param == "compiled"
+    wanted = request.getfixturevalue("compiled_loops") if compiled else None
+    monkeypatch.setattr(speed, "loaded", wanted)
     return request.param

@@ -16,7 +16,7 @@ from segbench.errors import DataError
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch, compiled_loops):
-    monkeypatch.setattr(speed, "kernels", lambda: compiled_loops)
+    monkeypatch.setattr(speed, "loaded", compiled_loops)
 
 
 @st.composite
@@ -166,5 +166,5 @@ def test_a_small_file_does_not_claim_memory():
 
 
 def test_without_compiled_loops_nothing_is_decoded(monkeypatch):
-    monkeypatch.setattr(speed, "kernels", lambda: None)
+    monkeypatch.setattr(speed, "loaded", None)
     assert png_reader.decode(png(GOOD, GREY), rgb=False) is None

@@ -21,9 +21,7 @@ def test_importing_the_scoring_starts_no_compiler():
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    monkeypatch.delitem(sys.modules, speed.KERNELS, raising=False)
-    yield
-    sys.modules.pop(speed.KERNELS, None)
+    monkeypatch.setattr(speed, "loaded", None)
 
 
 def test_loops_are_loaded_for_many_pixels(unloaded, tmp_path):
