@@ -40,10 +40,10 @@ class PreparedDataset:
                 f"{root} is not a prepared dataset: it has no dataset.json",
                 fix=f"segbench prepare {Path(root).name} --out {root}",
             )
-        found = dataset.description.get("schema")
-        if found != SCHEMA:
+        wrong = _wrong_parts(read_json(dataset.description_file))
+        if wrong:
             raise DataError(
-                f"{dataset.description_file}: expected schema {SCHEMA}, found {found}",
+                f"{dataset.description_file}: {wrong}",
                 fix="prepare the dataset again with this version of segbench",
             )
         return dataset
@@ -128,7 +128,14 @@ class PreparedDataset:
     def images(self, split: str) -> list[ImageRecord]:
         """Return the images of a split in file order; ``ConfigError`` for an unknown split."""
         self._refuse_unknown(split)
-        return [self._record(row) for row in read_jsonl(self.root / f"{split}.jsonl")]
+        path = self.root / f"{split}.jsonl"
+        try:
+            return [self._record(row) for row in read_jsonl(path)]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: a line is no image ({type(error).__name__}: {error})",
+                fix="prepare the dataset again",
+            ) from error
 
     def _refuse_unknown(self, split: str) -> None:
         splits = self.description["splits"]
@@ -162,6 +169,38 @@ class PreparedDataset:
     def panoptic_folder(self, split: str) -> Path:
         """Return the folder of panoptic PNGs of a split."""
         return self.root / "panoptic" / split
+
+
+_PARTS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "digest": str,
+    "tasks": list,
+    "splits": (dict, list),
+    "categories": list,
+    "protocols": dict,
+}
+"""Kind of each part of ``dataset.json`` that scoring reads."""
+
+
+def _wrong_parts(description: Any) -> str:
+    """Say what is wrong with a description; empty where nothing is."""
+    if not isinstance(description, dict):
+        return f"expected an object, found {type(description).__name__}"
+    if description.get("schema") != SCHEMA:
+        return f"expected schema {SCHEMA}, found {description.get('schema')}"
+    wrong = [key for key, kind in _PARTS.items() if not isinstance(description.get(key), kind)]
+    if wrong:
+        return f"missing or of a wrong kind: {', '.join(wrong)}"
+    odd = [i for i, c in enumerate(description["categories"]) if not _is_category(c)]
+    return f"categories {odd[:3]} lack an id, a name, isthing or a color" if odd else ""
+
+
+def _is_category(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not {"id", "name", "isthing", "color"} <= entry.keys():
+        return False
+    color = entry["color"]
+    right = isinstance(color, list) and len(color) == 3
+    return right and all(isinstance(value, int) for value in (entry["id"], *color))
 
 
 def _size_of(path: Path) -> int | None:

@@ -12,12 +12,14 @@ from damage import (
     a_folder,
     a_loop,
     as_jpeg,
+    edited,
     gone,
     renamed,
     with_bytes,
     with_labels,
     with_number,
     with_text,
+    without,
 )
 from score_sets import FRAMES, ScoreSet
 
@@ -113,6 +115,17 @@ SUBMISSIONS = [
     ("unknown split", _yaml("tasks:", "split: vall\ntasks:"),
      ["mine.yaml: split", "found 'vall'. Did you mean 'val'?"]),
     ("task without a truth", _yaml("[semantic]", "[panoptic]"), ["no panoptic truth"]),
+    ("description of another schema", edited("data/dataset.json", lambda c: c.update(schema=2)),
+     ["dataset.json: expected schema 1, found 2"]),
+    ("description as a list", with_text("data/dataset.json", "[]"), ["expected an object"]),
+    ("description without classes",
+     edited("data/dataset.json", lambda c: c.pop("categories") and None),
+     ["dataset.json: missing or of a wrong kind: categories"]),
+    ("class without a color",
+     edited("data/dataset.json", without("categories", "color")), ["categories [0] lack"]),
+    ("image list of numbers", with_text("data/val.jsonl", "1\n2\n"), ["val.jsonl: a line is no"]),
+    ("image list that is cut", lambda s: s.cut("data/val.jsonl", 0.8),
+     ["val.jsonl:4 is not valid JSON"]),
     ("no YAML", with_text("mine.yaml", "dataset: [\n"), ["mine.yaml", "not valid YAML"]),
     ("absent", gone("mine.yaml"), ["mine.yaml does not exist"]),
 ]  # fmt: skip
