@@ -4,26 +4,26 @@ Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, E
 rules are those of its tool tidecv 1.0.1, which differ from COCOeval: the 100 best detections of
 an image (not of an image and category) count, a category that is predicted but has no truth
 counts as AP 0, and false detections go before hits of the same score when an error is mended.
-Detections on crowds are out of the AP, but their errors are counted and can be mended.
+Detections on crowds are out of the AP, but their errors are counted and can be mended. Images go
+by their ids, not by the order of the file, which matters between equal scores only.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from segbench.evaluation.coco_files import IouType, compress_masks, load_instances
-from segbench.progress import track
+from segbench.evaluation._coco_items import InstanceTable, table_of
+from segbench.evaluation._coco_matching import Items, overlapping
+from segbench.evaluation._coco_shapes import Boxes, Masks
+from segbench.evaluation.coco_files import IouType, load_instances
 from segbench.types import BoolArray, FloatArray, IntArray
 
-Entry = Mapping[str, Any]
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 """Main errors; a wrong detection has exactly one of the first five."""
 SPECIAL = ("false_positive", "false_negative")
@@ -36,6 +36,7 @@ MAX_DETECTIONS = 100
 _CLS, _LOC, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
 _NONE = -1
 _POINTS = np.array([i / 100 for i in range(101)])
+_BOTH_SHAPES: tuple[IouType, ...] = ("segm", "bbox")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +52,17 @@ class ErrorSplit:
     ap50: float | None
     dap50: dict[str, float | None]
     category_ids: tuple[Any, ...]
-    names: tuple[str, ...]
     counts: IntArray
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, as a record holds them."""
-        classes = zip(self.category_ids, self.names, self.counts.tolist(), strict=True)
         return {
             "ap50": self.ap50,
             "dap50": self.dap50,
             "counts": dict(zip(KINDS, self.counts.sum(axis=0).tolist(), strict=True)),
             "per_class": [
-                {"id": i, "name": name, **dict(zip(KINDS, row, strict=True))}
-                for i, name, row in classes
+                {"id": category_id, **dict(zip(KINDS, row, strict=True))}
+                for category_id, row in zip(self.category_ids, self.counts.tolist(), strict=True)
             ],
         }
 
@@ -74,93 +73,78 @@ def split_files(truth_json: Path, results_json: Path) -> dict[IouType, ErrorSpli
     Raises:
         DataError: A file has one of the faults ``segbench.evaluation.coco_files`` looks for.
     """
-    files = load_instances(truth_json, results_json, iou_type="segm")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in files.truth["images"]}
-    compress_masks(files.detections, sizes)
-    return {
-        "segm": split_errors(files.truth, files.detections, iou_type="segm"),
-        "bbox": split_errors(files.truth, files.detections, iou_type="bbox"),
-    }
+    from segbench.evaluation._coco_reading import read_table
+
+    table = read_table(truth_json, results_json, _BOTH_SHAPES, refuse_oddities=False)
+    if table is None:
+        for iou_type in _BOTH_SHAPES:
+            files = load_instances(truth_json, results_json, iou_type=iou_type)
+        table = table_of(files.truth, files.detections, _BOTH_SHAPES)
+    return {iou_type: split_table(table, iou_type) for iou_type in _BOTH_SHAPES}
 
 
 def split_errors(
-    truth: Mapping[str, Any], detections: Sequence[Entry], *, iou_type: IouType
+    truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], *, iou_type: IouType
 ) -> ErrorSplit:
-    """Split the errors of checked COCO entries with compressed masks.
+    """Split the errors of COCO entries that ``load_instances`` has checked.
 
     Args:
         truth: A COCO truth.
         detections: Boxes are taken from the masks where the first detection has none.
         iou_type: What is compared.
     """
-    categories = sorted(truth["categories"], key=lambda category: category["id"])
-    place = {category["id"]: k for k, category in enumerate(categories)}
-    known, found = _by_image(truth["annotations"]), _by_image(detections)
-    shapes = _Shapes(iou_type, from_boxes=bool(detections) and "bbox" in detections[0])
-    images = []
-    for image in track(truth["images"], len(truth["images"]), f"split errors ({iou_type})"):
-        size = (image["height"], image["width"])
-        truths, best = known[image["id"]], _best(found[image["id"]])
-        images.append(_split_image(truths, best, shapes, place, size))
-    ids = tuple(category["id"] for category in categories)
-    names = tuple(str(category.get("name", category["id"])) for category in categories)
-    return _summary(_joined(images, len(ids)), ids, names)
+    return split_table(table_of(truth, detections, _BOTH_SHAPES), iou_type)
 
 
-def _by_image(entries: Iterable[Entry]) -> defaultdict[Any, list[Entry]]:
-    groups: defaultdict[Any, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        groups[entry["image_id"]].append(entry)
-    return groups
+def split_table(table: InstanceTable, iou_type: IouType) -> ErrorSplit:
+    """Split the errors of masks (``segm``) or boxes (``bbox``) of files that were read."""
+    ids = tuple(table.place.category_ids)
+    return _summary(_find_errors(*_sides(table, iou_type), len(ids)), ids)
 
 
-def _best(detections: Sequence[Entry]) -> Sequence[Entry]:
-    """Return the detections of an image that count, best first, equal ones as they came."""
-    return sorted(detections, key=lambda detection: -detection["score"])[:MAX_DETECTIONS]
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Truths or detections by image; ``items.cell`` is the image, ``label`` [n] the class."""
+
+    items: Items
+    label: IntArray
+
+    def take(self, order: IntArray) -> _Side:
+        return _Side(self.items.take(order), self.label[order])
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    """Reads masks or boxes, and compares them."""
-
-    iou_type: IouType
-    from_boxes: bool
-
-    def truths(self, entries: Sequence[Entry], size: tuple[int, int]) -> Any:
-        if self.iou_type == "bbox":
-            return _boxes(entries)
-        return [_rle(entry["segmentation"], size) for entry in entries]
-
-    def detections(self, entries: Sequence[Entry]) -> Any:
-        if self.iou_type == "bbox" and self.from_boxes:
-            return _boxes(entries)
-        masks = [entry["segmentation"] for entry in entries]
-        return coco_mask.toBbox(masks) if self.iou_type == "bbox" and masks else masks
-
-    @staticmethod
-    def iou(found: Any, known: Any, *, crowd: bool) -> FloatArray:
-        """Return IoU [D, G], over the detection's own area where the truths are crowds."""
-        if not len(found) or not len(known):
-            return np.zeros((len(found), len(known)))
-        values: FloatArray = coco_mask.iou(found, known, [int(crowd)] * len(known))
-        return values
+def _sides(table: InstanceTable, iou_type: IouType) -> tuple[_Side, _Side]:
+    """Return truths as in the file, and the detections that count, best first."""
+    images = max(len(table.place.image_ids), 1)
+    known, found = table.truths, table.detections
+    score, crowd = np.zeros(len(known.cell)), np.zeros(len(found.cell), dtype=bool)
+    masks = iou_type == "segm"
+    one = _shapes(known.masks if masks else known.boxes, known.masks)
+    other = _shapes(found.masks if masks else found.boxes, found.masks)
+    truths = Items(known.cell % images, one, known.area, score, known.crowd)
+    detections = Items(found.cell % images, other, np.zeros(len(crowd)), found.score, crowd)
+    order = np.lexsort((-found.score, detections.cell))
+    ascending = detections.cell[order]
+    rank = np.arange(len(order)) - np.searchsorted(ascending, ascending)
+    best = order[rank < MAX_DETECTIONS]
+    by_image = np.argsort(truths.cell, kind="stable")
+    return (
+        _Side(truths, known.cell // images).take(by_image),
+        _Side(detections, found.cell // images).take(best),
+    )
 
 
-def _boxes(entries: Sequence[Entry]) -> FloatArray:
-    return np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
-
-
-def _rle(segmentation: Any, size: tuple[int, int]) -> Any:
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, *size)
-    return segmentation
+def _shapes(wanted: Masks | Boxes | None, masks: Masks | None) -> Masks | Boxes:
+    if wanted is not None:
+        return wanted
+    if masks is None:
+        raise TypeError("these files were read without their masks")
+    return Boxes(masks.boxes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Errors:
-    """Detections [D] of one or all images, best first in an image, and truths by class [C].
+    """Detections [D], best first in an image, and truths by class [C].
 
     ``hit``: matched; ``out``: on a crowd, no part of the AP. ``kind``: of ``KINDS``, -1 for
     hits. ``mended``: it would be the hit of a truth if its error were mended, as ``mended_as``
@@ -180,106 +164,100 @@ class _Errors:
     missed: IntArray
 
 
-def _joined(images: Sequence[_Errors], number: int) -> _Errors:
-    def joined(name: str, dtype: Any) -> Any:
-        return np.concatenate([np.zeros(0, dtype=dtype), *(getattr(i, name) for i in images)])
+@dataclass(frozen=True, eq=False)
+class _Overlaps:
+    """Pairs of an image that overlap by ``BACKGROUND`` or more: nearest truth first.
 
-    def summed(name: str) -> IntArray:
-        total: IntArray = np.zeros(number, dtype=np.int64)
-        for image in images:
-            np.add.at(total, getattr(image, name), 1)
-        return total
-
-    return _Errors(
-        joined("label", np.int64), joined("score", np.float64), joined("hit", bool),
-        joined("out", bool), joined("kind", np.int64), joined("mended", bool),
-        joined("mended_as", np.int64), summed("truths"), summed("unmatched"), summed("missed"),
-    )  # fmt: skip
-
-
-def _split_image(
-    truths: Sequence[Entry],
-    best: Sequence[Entry],
-    shapes: _Shapes,
-    place: Mapping[Any, int],
-    size: tuple[int, int],
-) -> _Errors:
-    """Return the errors of an image; its truths are lists of classes, not yet counted."""
-    single = [entry for entry in truths if not entry["iscrowd"]]
-    crowds = [entry for entry in truths if entry["iscrowd"]]
-    label = np.array([place[entry["category_id"]] for entry in best], dtype=np.int64)
-    known = np.array([place[entry["category_id"]] for entry in single], dtype=np.int64)
-    crowd = np.array([place[entry["category_id"]] for entry in crowds], dtype=np.int64)
-    found = shapes.detections(best)
-    iou = shapes.iou(found, shapes.truths(single, size), crowd=False)
-    on_crowd = shapes.iou(found, shapes.truths(crowds, size), crowd=True) > MATCH
-    same = label[:, None] == known[None, :]
-    match = _match(np.where(same, iou, 0.0))
-    taken = np.zeros(len(known), dtype=bool)
-    taken[match[match >= 0]] = True
-    hit = match >= 0
-    kind, nearest = _kinds(iou, same, taken)
-    kind = np.where(hit, _NONE, kind)
-    chosen = np.flatnonzero(np.isin(kind, (_CLS, _LOC)))
-    chosen = chosen[~taken[nearest[chosen]]]
-    usable, first = np.unique(nearest[chosen], return_index=True)
-    mended = np.zeros(len(label), dtype=bool)
-    mended[chosen[first]] = True
-    left = ~taken
-    left[usable] = False
-    return _Errors(
-        label,
-        np.array([entry["score"] for entry in best], dtype=np.float64),
-        hit,
-        ~hit & (on_crowd & (label[:, None] == crowd[None, :])).any(axis=1),
-        kind,
-        mended,
-        known[nearest] if len(known) else label,
-        known,
-        known[~taken],
-        known[left],
-    )
-
-
-def _match(iou: FloatArray) -> IntArray:
-    """Return the truth of each detection, -1 for none: the free one of highest IoU, greedily.
-
-    Args:
-        iou: [D, G], 0 for truths of another class; the first of equal truths is taken.
+    ``detection``, ``truth`` int64 [P], ascending detections; ``iou`` float64 [P]; ``same``
+    bool [P]: of one class.
     """
-    free = iou.copy()
-    match = np.full(len(iou), -1, dtype=np.int64)
-    for d in np.flatnonzero((iou >= MATCH).any(axis=1)).tolist():
-        g = int(np.argmax(free[d]))
-        if free[d, g] >= MATCH:
-            match[d] = g
-            free[:, g] = 0.0
-    return match
+
+    detection: IntArray
+    truth: IntArray
+    iou: FloatArray
+    same: BoolArray
+
+    def take(self, chosen: Any) -> _Overlaps:
+        return _Overlaps(
+            self.detection[chosen], self.truth[chosen], self.iou[chosen], self.same[chosen]
+        )
+
+    def highest(self, number: int) -> FloatArray:
+        """Return the highest IoU of each detection, 0 without a pair."""
+        values = np.zeros(number)
+        np.maximum.at(values, self.detection, self.iou)
+        return values
+
+    def nearest(self, number: int) -> IntArray:
+        """Return the nearest truth of each detection, -1 without a pair."""
+        truths = np.full(number, -1, dtype=np.int64)
+        found, first = np.unique(self.detection, return_index=True)
+        truths[found] = self.truth[first]
+        return truths
 
 
-def _kinds(iou: FloatArray, same: BoolArray, taken: BoolArray) -> tuple[IntArray, IntArray]:
-    """Return the error each detection has if it is no hit, and the truth it is about.
+def _overlaps(truths: _Side, detections: _Side) -> _Overlaps:
+    pairs = overlapping(truths.items, detections.items, BACKGROUND)
+    order = np.lexsort((pairs.truth, -pairs.iou, pairs.detection))
+    same = truths.label[pairs.truth] == detections.label[pairs.detection]
+    return _Overlaps(pairs.detection, pairs.truth, pairs.iou, same).take(order)
 
-    Args:
-        iou: [D, G].
-        same: [D, G]: of one class.
-        taken: [G]: has a hit.
-    """
-    if not iou.shape[1]:
-        return np.full(len(iou), _BACKGROUND), np.zeros(len(iou), dtype=np.int64)
-    own, other = np.where(same, iou, 0.0), np.where(same, 0.0, iou)
-    nearest = own.max(axis=1)
+
+def _find_errors(truths: _Side, detections: _Side, num_classes: int) -> _Errors:
+    number, crowd = len(detections.label), truths.items.crowd
+    every = _overlaps(truths, detections)
+    out = np.zeros(number, dtype=bool)
+    out[every.detection[crowd[every.truth] & every.same & (every.iou > MATCH)]] = True
+    pairs = every.take(~crowd[every.truth])
+    hit, taken = _match(pairs.take(pairs.same & (pairs.iou >= MATCH)), number, len(crowd))
+    kind, about = _kinds(pairs, taken, number)
+    kind[hit] = _NONE
+    repaired, usable = _repairs(kind, about, taken)
+    mended, mended_as = np.zeros(number, dtype=bool), detections.label.copy()
+    mended[repaired], mended_as[repaired] = True, truths.label[usable]
+    unmatched = ~crowd & ~taken
+    missed = unmatched.copy()
+    missed[usable] = False
+    by_class = [
+        np.bincount(truths.label[each], minlength=num_classes)
+        for each in (~crowd, unmatched, missed)
+    ]
+    score, out = detections.items.score, out & ~hit
+    return _Errors(detections.label, score, hit, out, kind, mended, mended_as, *by_class)
+
+
+def _repairs(kind: IntArray, about: IntArray, taken: BoolArray) -> tuple[IntArray, IntArray]:
+    """Return the detections that would be hits if mended, and their truths: the best of each."""
+    wrong = np.flatnonzero(np.isin(kind, (_CLS, _LOC)))
+    wrong = wrong[~taken[about[wrong]]]
+    usable, first = np.unique(about[wrong], return_index=True)
+    return wrong[first], usable
+
+
+def _match(pairs: _Overlaps, detections: int, truths: int) -> tuple[BoolArray, BoolArray]:
+    """Return which detections and which truths match: greedily, the nearest free truth."""
+    hit, taken = [False] * detections, [False] * truths
+    for d, g in zip(pairs.detection.tolist(), pairs.truth.tolist(), strict=True):
+        if not hit[d] and not taken[g]:
+            hit[d] = taken[g] = True
+    return np.array(hit, dtype=bool), np.array(taken, dtype=bool)
+
+
+def _kinds(pairs: _Overlaps, taken: BoolArray, number: int) -> tuple[IntArray, IntArray]:
+    """Return the error each detection has if it is no hit, and the truth it is about."""
+    own, other = pairs.take(pairs.same), pairs.take(~pairs.same)
+    nearest = own.highest(number)
     conditions = [
         (nearest >= BACKGROUND) & (nearest <= MATCH),
-        other.max(axis=1) >= MATCH,
-        np.where(taken, own, 0.0).max(axis=1) >= MATCH,
-        iou.max(axis=1) <= BACKGROUND,
+        other.highest(number) >= MATCH,
+        own.take(taken[own.truth]).highest(number) >= MATCH,
+        pairs.highest(number) <= BACKGROUND,
     ]
     kind = np.select(conditions, [_LOC, _CLS, _DUPLICATE, _BACKGROUND], _BOTH)
-    return kind, np.where(kind == _CLS, other.argmax(axis=1), own.argmax(axis=1))
+    return kind, np.where(kind == _CLS, other.nearest(number), own.nearest(number))
 
 
-def _summary(errors: _Errors, ids: tuple[Any, ...], names: tuple[str, ...]) -> ErrorSplit:
+def _summary(errors: _Errors, ids: tuple[Any, ...]) -> ErrorSplit:
     counts = np.zeros((len(ids), len(KINDS)), dtype=np.int64)
     wrong = errors.kind != _NONE
     np.add.at(counts, (errors.label[wrong], errors.kind[wrong]), 1)
@@ -293,7 +271,7 @@ def _summary(errors: _Errors, ids: tuple[Any, ...], names: tuple[str, ...]) -> E
     # A small loss comes from the order of equal scores.
     gains = {kind: _gain(value, base, least=0.0) for kind, value in mended.items()}
     gains |= {kind: _gain(value, base) for kind, value in special.items()}
-    return ErrorSplit(base, gains, ids, names, counts)
+    return ErrorSplit(base, gains, ids, counts)
 
 
 def _gain(value: float | None, base: float | None, least: float = -math.inf) -> float | None:
