@@ -43,7 +43,12 @@ FINGERPRINT = {
         [provenance.module_file(name) for name in modules]
     )
     for stage, modules in {
-        "evaluate": ["evaluation.folder", "stats"],
+        "evaluate": [
+            "evaluation.explain",
+            "evaluation.folder",
+            "evaluation.tide",
+            "stats",
+        ],
         "profile": ["profiling"],
         "collect": ["results"],
         "overlays": ["report_overlays"],
