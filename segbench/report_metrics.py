@@ -120,7 +120,6 @@ PER_CLASS: Mapping[str, tuple[Metric, ...]] = {
         Metric("iou", "IoU", "intersection over union"),
         Metric("dice", "Dice", "Dice coefficient (F1)"),
         Metric("accuracy", "Accuracy", "recall: share of this class's pixels found"),
-        Metric("iiou", "iIoU", "IoU with each instance weighed by mean size / its size"),
         Metric("boundary_iou", "Boundary IoU", "IoU of pixels near the border", _BOUNDARIES),
         Metric("boundary_f", "Boundary F", "F1 of contours", _BOUNDARIES),
     ),
