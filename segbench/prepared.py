@@ -149,6 +149,9 @@ class PreparedDataset:
         def path(key: str) -> Path | None:
             return self.root / row[key] if row.get(key) else None
 
+        number = row["image_id"]
+        if not isinstance(number, str) and not (isinstance(number, int) and number < 2**63):
+            raise TypeError(f"image_id {number!r}")
         return ImageRecord(
             image_id=row["image_id"],
             image=self.root / row["image"],
@@ -175,7 +178,7 @@ _PARTS: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "digest": str,
     "tasks": list,
-    "splits": (dict, list),
+    "splits": dict,
     "categories": list,
     "protocols": dict,
 }
@@ -191,6 +194,9 @@ def _wrong_parts(description: Any) -> str:
     wrong = [key for key, kind in _PARTS.items() if not isinstance(description.get(key), kind)]
     if wrong:
         return f"missing or of a wrong kind: {', '.join(wrong)}"
+    strange = [t for t in description["tasks"] if t not in ("semantic", "instance", "panoptic")]
+    if strange:
+        return f"unknown tasks: {strange[:3]}"
     odd = [i for i, c in enumerate(description["categories"]) if not _is_category(c)]
     return f"categories {odd[:3]} lack an id, a name, isthing or a color" if odd else ""
 

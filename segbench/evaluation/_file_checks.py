@@ -5,7 +5,6 @@ One error names every kind of fault, its number and the first three entries that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,10 +106,9 @@ def is_id(value: Any) -> bool:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a JSON value is a number that is neither infinite nor NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < _ID_BOUND if isinstance(value, int) else math.isfinite(value)
+    """Whether a JSON value is a number that fits 64 bits; infinities, NaN and true are none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < _ID_BOUND
 
 
 def shown(value: Any) -> str:

@@ -59,6 +59,7 @@ def _bad_file(entry: Entry) -> str | None:
     name = entry["file_name"]
     right = isinstance(name, str) and name and not PurePosixPath(name).is_absolute()
     right = right and ".." not in PurePosixPath(name).parts and "\0" not in name
+    right = right and all(len(part.encode()) < 256 for part in PurePosixPath(name).parts)
     return None if right else f"file_name {shown(name)}"
 
 

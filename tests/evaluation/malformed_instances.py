@@ -97,6 +97,7 @@ INSTANCES = [
      ["1 detections lack a field", "[2] no image_id"]),
     ("no category", edited("pred.json", lambda c: c[2].pop("category_id") and None),
      ["1 detections lack a field", "[2] no category_id"]),
+    ("astronomic box", _detection({"bbox": [0, 0, 1e300, 4]}), ["impossible box", "1e+300"]),
     ("infinite box", _detection({"bbox": [0, 0, float("inf"), 4]}), ["impossible box", "inf"]),
     ("results as an object", edited("pred.json", lambda c: {"annotations": c}),
      ["expected a list of objects for the detections", "found dict"]),

@@ -75,6 +75,7 @@ PANOPTIC = [
     ("number for a file name", _annotation({"file_name": 3}), ["file_name", "3"]),
     ("file name out of the folder", _annotation({"file_name": "../gt/a.png"}),
      ["file_name", "../gt/a.png"]),
+    ("file name too long", _annotation({"file_name": "a" * 300 + ".png"}), ["file_name 'aaaa"]),
     ("listed without its file", gone("pred/c.png"), ["pred: 1 of 4 listed PNGs", "first c.png"]),
     ("listed without their files", lambda s: s.each("pred/*", lambda p: p.unlink()),
      ["4 of 4 listed PNGs do not exist", "first a.png, b.png, c.png"]),
