@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from segbench.errors import DataError
@@ -93,6 +94,37 @@ class Galleries:
         if key not in self._galleries:
             self._galleries[key] = self._make(cell)
         return self._galleries[key]
+
+    def samples(self, dataset: str, split: str, tasks: Sequence[str], count: int) -> list[Picture]:
+        """Return images of a split with the truth of each task, evenly spaced in file order.
+
+        Empty when galleries are off or the prepared images are not there.
+        """
+        cells = [{"dataset": dataset, "split": split, "task": task} for task in tasks]
+        records = self._split(cells[0]) if self.limit > 0 and cells else []
+        chosen = [records[i] for i in evenly(len(records), count) if records[i].image.is_file()]
+        return [self._sample(cells, record) for record in chosen]
+
+    def _sample(self, cells: Sequence[Cell], record: ImageRecord) -> Picture:
+        pictures = {cell["task"]: self._base(cell, record) for cell in cells}
+        layers = {task: p["truth"] for task, p in pictures.items() if p["truth"]}
+        return {
+            **next(iter(pictures.values())),
+            "layers": layers,
+            "classes": self._classes_shown(cells, record),
+        }
+
+    def _classes_shown(self, cells: Sequence[Cell], record: ImageRecord) -> list[Any]:
+        """Return the classes that the truth of an image shows, in the dataset's order."""
+        shown: set[int] = set()
+        for cell in cells:
+            layers = self._truth(cell)
+            labels = layers.labels(record) if layers else None
+            if labels is not None:
+                shown |= set(np.unique(labels).tolist())
+        prepared = self._dataset(cells[0]["dataset"])
+        categories = prepared.description["categories"] if prepared else []
+        return [category for i, category in enumerate(categories) if i in shown]
 
     def compare(self, cells: Sequence[Cell], metric: Metric) -> Comparison:
         """Return the images on which the cells disagree most, with all their predictions.
@@ -218,6 +250,12 @@ class Galleries:
         """Return the folder of overlays that a run's own stage drew."""
         folder = self.results / str(cell["run_folder"]) / "overlays" / str(cell["split"])
         return folder / str(cell["task"]) if finished(folder) else None
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """Return at most ``count`` positions below ``total``, from the middle of equal parts."""
+    parts = min(total, count)
+    return [(2 * i + 1) * total // (2 * parts) for i in range(parts)]
 
 
 def _key(cell: Cell) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The pages of the report: index, one per run, galleries, models side by side."""
+"""The pages of the report: index, one per run, galleries, models side by side, datasets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from segbench.evaluation.protocol import Protocol, protocols
 from segbench.formats import write_json
 from segbench.report_board import Board
+from segbench.report_datasets import dataset_pages
 from segbench.report_errors import error_table
 from segbench.report_figures import Figures, board_curves, heat_map, pareto_axes, run_curve
 from segbench.report_media import Gallery
@@ -45,6 +46,7 @@ def write_pages(site: Site) -> None:
         _run(site, run)
     for board in site.boards:
         _compare(site, board)
+    dataset_pages(site)
 
 
 def _index(site: Site) -> None:

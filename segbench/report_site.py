@@ -103,11 +103,13 @@ class Site:
         known = self.table["datasets"].get(name) or {}
         kinds = {bool(c["isthing"]) for c in known.get("categories", ())}
         title = str(known.get("display_name") or name)
+        page = f"datasets/{slug(name)}.html" if known.get("categories") else ""
         return {
             **known,
             "name": name,
             "title": title,
             "id": dataset_id(name),
+            "page": page,
             "mixed": len(kinds) == 2,
         }
 

@@ -176,7 +176,12 @@ def _prepare(root, name, classes, *, things, tasks):
             "display_name": f"{name.title()} <&>",
             "description": "Made-up scenes.",
             "tasks": list(tasks),
-            "splits": {"val": len(STEMS)},
+            "splits": {"train": 1, "val": len(STEMS)},
+            "official_splits": {"train": 4, "val": None, "test": 2},
+            "class_histogram": _histogram(scenes, len(classes)),
+            "skipped": [{"split": "train", "stem": "<b>bold & co", "what": HOSTILE}],
+            "homepage": "https://example.org/<data>",
+            "options": {"size": "small & <b>fast</b>"},
             "categories": categories,
             "digest": "d" * 16,
             "protocols": {t: protocols[t] for t in tasks},
@@ -185,6 +190,13 @@ def _prepare(root, name, classes, *, things, tasks):
         },
     )
     return PreparedDataset.open(folder)
+
+
+def _histogram(scenes, num_classes):
+    """Count every class of the scenes, and of the first one as the training split."""
+    counts = [np.bincount(semantic.ravel(), minlength=num_classes) for semantic, _, _ in scenes]
+    splits = {"train": counts[0], "val": sum(counts)}
+    return {s: {"pixels": pixels.tolist(), "ignored": 77} for s, pixels in splits.items()}
 
 
 def _scene(random, num_classes, stuff):

@@ -11,11 +11,14 @@ PAGES = {
     "failed run": "runs/shapes__broken__seed0.html",
     "gallery": "gallery/shapes__hostile__seed0-semantic.html",
     "compare": f"compare/{SEMANTIC}.html",
+    "dataset": "datasets/shapes.html",
+    "many dataset": "datasets/many-classes.html",
 }
 MODES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (375, "light")}
 VISITS = [
-    *((kind, mode) for kind in ("index", "run", "gallery", "compare") for mode in MODES),
+    *((kind, mode) for kind in ("index", "run", "gallery", "compare", "dataset") for mode in MODES),
     ("many classes", "light"),
+    ("many dataset", "dark"),
     ("failed run", "dark"),
 ]
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -87,6 +90,28 @@ def test_search_counts_rows_and_can_be_cleared(visit):
         assert names(page) == []
         page.locator(f"#{SEMANTIC}").get_by_role("button", name="Clear the search").click()
         assert len(names(page)) == 9
+
+
+def test_the_classes_of_a_dataset_can_be_searched_and_sorted(visit):
+    def shown(page):
+        rows = page.locator("[data-board=classes] tbody tr:visible").all()
+        return [row.get_attribute("data-name") for row in rows]
+
+    with visit(PAGES["many dataset"]) as seen:
+        page = seen.page
+        everything = shown(page)
+        bar = page.locator("[data-for=classes]")
+        page.locator("th[data-key=id]").get_by_role("button").click()
+        assert shown(page) == [f"class {i}" for i in range(36)] != everything
+        bar.get_by_role("button", name="train", exact=True).click()
+        assert page.locator("[data-board] thead tr:last-child th:visible").count() == 8
+    with visit(PAGES["dataset"]) as seen:
+        seen.page.get_by_role("searchbox").fill("RING thing")
+        assert shown(seen.page) == ["ring & <i>co</i>"]
+        assert seen.page.locator(".said").inner_text() == "1 row"
+    with visit(PAGES["many dataset"], scripts=False) as seen:
+        assert shown(seen.page) == everything
+        assert seen.page.locator(".toolbar:visible").count() == 0
 
 
 def test_a_view_is_an_address(visit):
