@@ -66,6 +66,18 @@ def dice(
     return (present * missing).sum() / present.sum().clamp_min(1)
 
 
+def class_presence(logits: Tensor, target: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Return the mean binary cross-entropy of "is this class in the image", a scalar.
+
+    ``logits`` are [N, C], one a class of each image. Zhang et al., "Context Encoding for
+    Semantic Segmentation", CVPR 2018 (SE loss).
+    """
+    counted = target != ignore_index
+    classes = functional.one_hot(target.where(counted, 0), logits.shape[1])
+    present = (classes * counted.unsqueeze(-1)).flatten(1, 2).amax(1)
+    return functional.binary_cross_entropy_with_logits(logits.float(), present.float())
+
+
 def _of_target(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Return log p(target) and a weight of 1 for counted, 0 for ignored pixels, [N, H, W].
 

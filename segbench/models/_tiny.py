@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -40,8 +40,12 @@ class TinyNetwork(SemanticModel):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images."""
         features = self.trunk(images)
-        logits = self.head(features["stride8"])
+        logits = self.with_fine_scores(self.head(features["stride8"]), features)
+        return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
+
+    def with_fine_scores(self, logits: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        """Return scores of stride 8, enlarged, with those of strides 4 and 2 added."""
         for name, score in self.fine.items():
             fine = score(features[name])
             logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
-        return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
+        return logits

@@ -10,8 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.layers.pyramid_pooling import PyramidPooling
 from segbench.layers.unpool import bed_of_nails, max_pool_with_places, max_unpool, nearest
+from segbench.losses import class_presence
 from segbench.models.deeplab_v2 import SummedPyramid
 from segbench.models.dilation import CONTEXT8, ContextModule, FrontEnd
+from segbench.models.encnet import Encoding
+from segbench.models.icnet import SummedPooling
+from segbench.models.ocrnet import gather_regions
 from segbench.registry import create_model
 
 COUNTS = [
@@ -39,6 +43,14 @@ COUNTS = [
     ("deeplab_v3_resnet101", 21, 60_996_202),
     ("pspnet_resnet50", 19, 49_080_038),
     ("pspnet_resnet101", 19, 68_072_166),
+    ("icnet", 19, 6_699_987),
+    ("icnet_resnet50", 19, 47_827_833),
+    ("encnet_resnet50", 19, 35_891_961),
+    ("encnet_resnet101", 150, 55_052_162),
+    ("hrnet_w18", 19, 9_640_849),
+    ("hrnet_w48", 19, 65_858_659),
+    ("ocrnet_hrnet_w18", 19, 12_080_036),
+    ("ocrnet_hrnet_w48", 19, 70_371_446),
 ]
 MACS = [
     ("enet", 19, (512, 1024), 4.04),
@@ -48,6 +60,11 @@ MACS = [
     ("deeplab_v2_resnet101", 21, (513, 513), 188.89),
     ("deeplab_v3_resnet50", 21, (520, 520), 178.72),
     ("deeplab_v3_resnet101", 21, (520, 520), 258.74),
+    ("icnet_resnet50", 19, (1024, 2048), 121.97),
+    ("encnet_resnet50", 19, (512, 1024), 281.38),
+    ("hrnet_w18", 19, (1024, 2048), 147.40),
+    ("hrnet_w48", 19, (1024, 2048), 747.51),
+    ("ocrnet_hrnet_w48", 19, (1024, 2048), 1297.88),
 ]
 
 
@@ -182,3 +199,65 @@ def test_dilation_front_end_has_no_padding():
     for k in (1, 5):
         side = 8 * k + 372
         assert front(torch.empty(1, 3, side, side, device="meta")).shape[-2:] == (k, k)
+
+
+def test_icnet_sums_its_pyramid():
+    features = torch.randn(1, 4, 12, 18)
+    pooled = SummedPooling()(features)
+    assert pooled.shape == features.shape
+    constant = torch.full((1, 4, 12, 18), 2.0)
+    assert torch.allclose(SummedPooling()(constant), 5 * constant)
+
+
+def test_icnet_is_guided_at_two_coarser_scales():
+    model = create_model("icnet", 3, guidance=True).train()
+    outputs = model(torch.randn(2, 3, 128, 128))
+    sizes = [tuple(aux.shape[-2:]) for aux in outputs["aux"]]
+    assert sizes == [(9, 9), (16, 16)], "strides 16 and 8; Caffe's pooling rounds up"
+    assert "aux" not in model.eval()(torch.randn(1, 3, 128, 128))
+
+
+def test_region_vectors_are_a_softmax_over_pixels_not_classes():
+    features, scores = torch.randn(1, 5, 4, 6), torch.randn(1, 3, 4, 6)
+    regions = gather_regions(features, scores)[0, :, :, 0]
+    for label in range(3):
+        weights = scores[0, label].flatten().softmax(0)
+        expected = (features[0].flatten(1) * weights).sum(1)
+        assert torch.allclose(regions[:, label], expected, atol=1e-6)
+
+
+def test_encoding_equals_a_loop_and_does_not_depend_on_the_order_of_codewords():
+    torch.manual_seed(0)
+    encoding = Encoding(4, 3)
+    features = torch.randn(2, 4, 2, 3)
+    found = encoding(features)
+    for n in range(2):
+        expected = torch.zeros(3, 4)
+        for pixel in features[n].flatten(1).T:
+            residuals = pixel - encoding.codewords
+            weights = (encoding.scale * residuals.square().sum(1)).softmax(0)
+            expected += weights[:, None] * residuals
+        assert torch.allclose(found[n], expected, atol=1e-5)
+    with torch.no_grad():
+        order = torch.tensor([2, 0, 1])
+        encoding.codewords.copy_(encoding.codewords[order])
+        encoding.scale.copy_(encoding.scale[order])
+    assert torch.allclose(encoding(features), found[:, order], atol=1e-5)
+    assert torch.allclose(encoding(features).sum(1), found.sum(1), atol=1e-5)
+
+
+def test_presence_loss_asks_which_classes_are_in_the_image():
+    target = torch.tensor([[[0, 2], [255, 2]]])
+    logits = torch.tensor([[9.0, -9.0, 9.0]])
+    assert class_presence(logits, target) < 1e-3
+    assert class_presence(-logits, target) > 8
+    assert class_presence(torch.zeros(1, 3), torch.full((1, 2, 2), 255)) == pytest.approx(
+        0.6931, 1e-3
+    )
+
+
+def test_hrnet_keeps_four_resolutions_and_reads_them_all():
+    model = on_meta("hrnet_w48", 19)
+    assert model.backbone.channels == 48 + 96 + 192 + 384 == 720
+    assert [len(stage) for stage in model.backbone.stages] == [1, 4, 3]
+    assert [len(stage[0].branches) for stage in model.backbone.stages] == [2, 3, 4]

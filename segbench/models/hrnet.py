@@ -1,0 +1,222 @@
+"""HRNetV2.
+
+Sun et al., "High-Resolution Representations for Labeling Pixels and Regions", arXiv 1904.04514,
+and Wang et al., TPAMI 2020. Branches of four resolutions side by side, fused again and again;
+the head reads all of them at stride 4. Counts follow mmsegmentation's FCN head: 9,640,849 (W18)
+and 65,858,659 (W48) parameters at 19 classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.residual_trunk import ResidualBlock
+from segbench.models._semantic import SemanticModel
+from segbench.registry import register_model
+
+MODULES = (1, 4, 3)
+"""Fused modules of the stages with two, three and four branches."""
+BLOCKS = 4
+"""Residual blocks of a branch in one module."""
+STEM = 64
+
+
+class StemBottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 to four times the channels, of the first stage."""
+
+    def __init__(self, in_channels: int, inner: int) -> None:
+        super().__init__()
+        out_channels = 4 * inner
+        self.residual = nn.Sequential(
+            ConvNormAct(in_channels, inner, kernel=1),
+            ConvNormAct(inner, inner),
+            nn.Conv2d(inner, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return [N, 4 * inner, H, W]."""
+        return functional.relu(self.residual(features) + self.shortcut(features))
+
+
+class Fusion(nn.Module):
+    """Every branch plus all others, brought to its resolution and width, added up."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.paths = nn.ModuleList(
+            nn.ModuleList(_path(widths, source, target) for source in range(len(widths)))
+            for target in range(len(widths))
+        )
+
+    def forward(self, branches: list[Tensor]) -> list[Tensor]:
+        """Return the fused branches, each at its own size."""
+        fused = []
+        for paths, own in zip(self.paths, branches, strict=True):
+            size = (own.shape[-2], own.shape[-1])
+            pairs = zip(paths.children(), branches, strict=True)
+            parts = [resize(path(branch), size) for path, branch in pairs]
+            fused.append(functional.relu(torch.stack(parts).sum(0)))
+        return fused
+
+
+class FusedModule(nn.Module):
+    """Residual blocks in every branch, then fusion."""
+
+    def __init__(self, widths: tuple[int, ...], *, blocks: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width, width) for _ in range(blocks))) for width in widths
+        )
+        self.fuse = Fusion(widths)
+
+    def forward(self, branches: list[Tensor]) -> list[Tensor]:
+        """Return branches of the same shapes."""
+        worked = [blocks(b) for blocks, b in zip(self.branches, branches, strict=True)]
+        fused: list[Tensor] = self.fuse(worked)
+        return fused
+
+
+class HRNetV2(nn.Module):
+    """Stem to stride 4, then stages of two, three and four branches.
+
+    ``channels`` is the width of the four branches side by side.
+
+    Args:
+        width: Channels of the finest branch; each coarser one has twice as many.
+        modules: Fused modules of the three stages.
+        blocks: Residual blocks of a branch in one module.
+        stem_blocks: Bottlenecks of the first stage.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        modules: tuple[int, ...] = MODULES,
+        blocks: int = BLOCKS,
+        stem_blocks: int = 4,
+    ) -> None:
+        super().__init__()
+        widths = tuple(width * 2**i for i in range(len(modules) + 1))
+        self.channels = sum(widths)
+        self.stem = nn.Sequential(
+            ConvNormAct(3, STEM, stride=2),
+            ConvNormAct(STEM, STEM, stride=2),
+            StemBottleneck(STEM, STEM),
+            *(StemBottleneck(4 * STEM, STEM) for _ in range(stem_blocks - 1)),
+        )
+        self.first = ConvNormAct(4 * STEM, width)
+        below = (4 * STEM, *widths[1:-1])
+        self.grow = nn.ModuleList(
+            ConvNormAct(source, own, stride=2)
+            for source, own in zip(below, widths[1:], strict=True)
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(FusedModule(widths[: n + 2], blocks=blocks) for _ in range(count))
+            for n, count in enumerate(modules)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return all branches at stride 4, [N, channels, H / 4, W / 4]."""
+        features = self.stem(images)
+        branches = [self.first(features)]
+        for grow, stage in zip(self.grow, self.stages, strict=True):
+            branches.append(grow(features if len(branches) == 1 else branches[-1]))
+            for module in stage.children():
+                branches = module(branches)
+        size = (branches[0].shape[-2], branches[0].shape[-1])
+        return torch.cat([resize(branch, size) for branch in branches], dim=1)
+
+
+class HRNet(SemanticModel):
+    """HRNetV2 and its head: a 1x1 convolution over all branches, a classifier.
+
+    Args:
+        num_classes: Output channels.
+        network: Options of ``HRNetV2``.
+    """
+
+    def __init__(self, num_classes: int, *, network: HRNetV2) -> None:
+        super().__init__(num_classes)
+        self.backbone = network
+        self.head = fcn_head(network.channels, num_classes)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return logits [N, C, H, W] at the size of the images."""
+        logits = self.head(self.backbone(images))
+        return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
+
+
+def fcn_head(channels: int, num_classes: int) -> nn.Sequential:
+    """Return a 1x1 convolution with BatchNorm and ReLU, and a classifier."""
+    return nn.Sequential(
+        ConvNormAct(channels, channels, kernel=1), nn.Conv2d(channels, num_classes, 1)
+    )
+
+
+def _path(widths: tuple[int, ...], source: int, target: int) -> nn.Module:
+    """Return what brings branch ``source`` to the width and, going down, size of ``target``."""
+    if source == target:
+        return nn.Identity()
+    if source > target:
+        return _linear(widths[source], widths[target], kernel=1, stride=1)
+    steps: list[nn.Module] = [
+        ConvNormAct(widths[source], widths[source], stride=2) for _ in range(target - source - 1)
+    ]
+    return nn.Sequential(*steps, _linear(widths[source], widths[target], kernel=3, stride=2))
+
+
+def _linear(in_channels: int, out_channels: int, *, kernel: int, stride: int) -> nn.Sequential:
+    layers = ConvNormAct(in_channels, out_channels, kernel=kernel, stride=stride)
+    return nn.Sequential(layers[0], layers[1])
+
+
+@register_model(
+    "hrnet_w18",
+    task="semantic",
+    paper="High-Resolution Representations for Labeling Pixels and Regions",
+    year=2019,
+    display_name="HRNetV2-W18",
+)
+def hrnet_w18(num_classes: int) -> HRNet:
+    """Return HRNetV2-W18: 9,640,849 parameters at 19 classes."""
+    return HRNet(num_classes, network=HRNetV2(18))
+
+
+@register_model(
+    "hrnet_w48",
+    task="semantic",
+    paper="High-Resolution Representations for Labeling Pixels and Regions",
+    year=2019,
+    display_name="HRNetV2-W48",
+)
+def hrnet_w48(num_classes: int) -> HRNet:
+    """Return HRNetV2-W48: 65,858,659 parameters at 19 classes."""
+    return HRNet(num_classes, network=HRNetV2(48))
+
+
+def tiny_network(width: int) -> HRNetV2:
+    """Return three branches of one block each, for a CPU."""
+    return HRNetV2(width, modules=(1, 1), blocks=1, stem_blocks=1)
+
+
+@register_model(
+    "hrnet_tiny",
+    task="semantic",
+    paper="High-Resolution Representations for Labeling Pixels and Regions",
+    year=2019,
+    display_name="HRNetV2 (tiny)",
+    size="tiny",
+)
+def hrnet_tiny(num_classes: int, *, width: int = 24) -> HRNet:
+    """Return a small HRNetV2 for a CPU."""
+    return HRNet(num_classes, network=tiny_network(width))
