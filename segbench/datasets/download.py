@@ -91,8 +91,15 @@ def download_archives(
         _Job(info.name, Places(raw, archive), expected_of(archive, mirror.digests), mirror)
         for archive in chosen_archives(info, names)
     ]
-    _refuse_unreachable(info, [job for job in jobs if job.manifest() is None])
-    return [job.run(keep=keep, policy=policy, limits=limits) for job in jobs]
+    found = [job.manifest() for job in jobs]
+    pairs = list(zip(jobs, found, strict=True))
+    _refuse_unreachable(info, [job for job, done in pairs if done is None])
+    done = [manifest or job.run(policy, limits) for job, manifest in pairs]
+    if not keep:
+        for job in jobs:
+            with writing(job.places.packed):
+                job.places.packed.unlink(missing_ok=True)
+    return done
 
 
 def chosen_archives(info: DatasetInfo, names: Sequence[str]) -> list[Archive]:
@@ -127,21 +134,14 @@ class _Job:
     def manifest(self) -> dict[str, Any] | None:
         """Return the manifest without its listing, None where work is to be done."""
         found = read_manifest(self.places, self.expected)
-        half = self.places.work.exists()
-        return None if found is None or half else {k: found[k] for k in found if k != "listing"}
+        return None if found is None else {k: found[k] for k in found if k != "listing"}
 
-    def run(self, *, keep: bool, policy: Policy, limits: Limits) -> dict[str, Any]:
-        """Fetch, verify and unpack, unless that is done; one process at a time."""
-        done = self.manifest()
-        if done is None:
-            with writing(self.places.lease):
-                self.places.lease.mkdir(parents=True, exist_ok=True)
-            with Lease(self.places.lease) as lease:
-                done = self.manifest() or self._work(lease, policy, limits)
-        if not keep:
-            with writing(self.places.packed):
-                self.places.packed.unlink(missing_ok=True)
-        return done
+    def run(self, policy: Policy, limits: Limits) -> dict[str, Any]:
+        """Fetch, verify and unpack, unless another process has just done so."""
+        with writing(self.places.lease):
+            self.places.lease.mkdir(parents=True, exist_ok=True)
+        with Lease(self.places.lease) as lease:
+            return self.manifest() or self._work(lease, policy, limits)
 
     def _work(self, lease: Lease, policy: Policy, limits: Limits) -> dict[str, Any]:
         packed, facts = self._found() or self._fetched(policy)

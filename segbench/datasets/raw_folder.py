@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segbench.datasets.download import Mirror, chosen_archives, download_archives
-from segbench.datasets.fetch.digests import Expected
-from segbench.datasets.fetch.state import Places, read_manifest
+from segbench.datasets.fetch.state import Places, recorded_manifest
 from segbench.datasets.registry import dataset_module
 from segbench.errors import DataError
 from segbench.progress import say
@@ -52,8 +51,8 @@ def archive_states(info: DatasetInfo, raw: Path) -> list[ArchiveState]:
 
 
 def _state(places: Places) -> ArchiveState:
-    manifest = read_manifest(places, Expected())
-    if manifest is not None and not places.work.exists():
+    manifest = recorded_manifest(places)
+    if manifest is not None:
         return ArchiveState(places.archive, "unpacked", manifest["bytes"])
     part = places.packed.with_name(places.packed.name + ".part")
     found: list[tuple[Path | None, State]] = [(places.supplied(), "packed"), (part, "begun")]

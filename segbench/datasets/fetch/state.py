@@ -59,21 +59,32 @@ class Places:
 
 
 def read_manifest(places: Places, expected: Expected) -> dict[str, Any] | None:
-    """Return the manifest of an archive that is unpacked and all there, else None."""
-    if not places.manifest.is_file():
+    """Return the manifest of an archive that is unpacked and all there, else None.
+
+    Raises:
+        DataError: The archive is there, but not the expected one.
+    """
+    manifest = recorded_manifest(places)
+    if manifest is None:
         return None
-    manifest: dict[str, Any] = read_json(places.manifest)
-    current = manifest.get("schema") == SCHEMA
-    known = (f"sha256:{manifest.get('sha256')}", manifest.get("verified"))
-    if current and expected.digest and expected.digest.lower() not in known:
+    known = (f"sha256:{manifest['sha256']}", manifest["verified"])
+    if expected.digest and expected.digest.lower() not in known:
         raise DataError(
             f"{places.raw} holds another version of {places.archive.name}: {known[0]}, "
             f"expected {expected.digest}",
             fix="choose another --raw folder, or delete this one to fetch the data anew",
         )
-    files = manifest["listing"].items() if current else ()
+    files = manifest["listing"].items()
     whole = all(_has_size(places.target / name, size) for name, (size, _) in files)
-    return manifest if current and whole else None
+    return manifest if whole else None
+
+
+def recorded_manifest(places: Places) -> dict[str, Any] | None:
+    """Return the manifest of an unpacked archive without looking at its files, else None."""
+    if not places.manifest.is_file() or places.work.exists():
+        return None
+    manifest: dict[str, Any] = read_json(places.manifest)
+    return manifest if manifest.get("schema") == SCHEMA else None
 
 
 def _has_size(path: Path, size: int) -> bool:
