@@ -2,7 +2,8 @@
 
 Percentiles of few images are too narrow by the factor between normal and t quantiles; they
 are taken that much further out (Hesterberg 2015, "expanded percentile"). BCa (Efron 1987)
-also takes out bias and skew.
+also takes out bias and skew; where the bias is larger than the spread, as of AP on few images,
+nothing is left of its percentiles, and the draws themselves are moved (``shifted``).
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Shape:
 
         An end beyond what so many resamples can show is ``lowest`` or ``highest``.
         """
+        ordered = np.clip(ordered, lowest, highest)
         if ordered[0] == ordered[-1]:
             return float(ordered[0]), float(ordered[-1])
         quantiles = stdtrit(self.images - 1, np.array([(1 - level) / 2, (1 + level) / 2]))
@@ -93,6 +95,26 @@ def tail_of(quantile: float | FloatArray, images: int) -> FloatArray:
     """Return the probability below a normal quantile of resamples, widened for few images."""
     below: FloatArray = stdtr(images - 1, quantile * math.sqrt((images - 1) / images))
     return below
+
+
+def shifted(values: FloatArray, estimate: float, left_out: FloatArray) -> FloatArray:
+    """Move draws to where the estimate would be without its bias, and widen them if needed.
+
+    Draws lie above the estimate by about as much as the estimate above the truth, so they are
+    moved down by twice that. What is on one image only is the same in all draws that have it:
+    they say too little of its spread, and are widened to that of the jackknife.
+
+    Args:
+        values: [R], the score of each draw.
+        estimate: The score.
+        left_out: [G], the score without each image, or group of images.
+    """
+    mean, spread = float(values.mean()), float(values.std())
+    known = left_out[~np.isnan(left_out)]
+    jackknife = float(known.std()) * math.sqrt(max(len(known) - 1, 0)) if len(known) else 0.0
+    factor = max(1.0, jackknife / spread) if spread else 1.0
+    moved: FloatArray = 2 * estimate - mean + (values - mean) * factor
+    return moved
 
 
 def shape_of(values: FloatArray, estimate: float, left_out: FloatArray, images: int) -> Shape:

@@ -11,7 +11,11 @@ from segbench.report_metrics import Metric
 Mark = Literal["", "best", "second"]
 
 
-METHODS = {"bca": "BCa bootstrap", "percentile": "percentile bootstrap"}
+METHODS = {
+    "bca": "BCa bootstrap",
+    "percentile": "percentile bootstrap",
+    "shifted": "percentile bootstrap without its bias",
+}
 
 
 @dataclass(frozen=True)

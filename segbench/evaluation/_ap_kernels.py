@@ -165,3 +165,54 @@ def _fill(
             i += 1
         if i < true.size:
             precision[r], reached[r] = curve[i], scores[true[i]]
+
+
+@compiled
+def weighted_precision(
+    columns: IntArray,
+    counted: BoolArray,
+    as_before: BoolArray,
+    places: IntArray,
+    bounds: IntArray,
+    weights: FloatArray,
+    truths: FloatArray,
+    points: FloatArray,
+    result: FloatArray,
+) -> None:
+    """Write the AP of a class for each resample, in which an image counts as often as drawn.
+
+    Args:
+        columns: int64 [D], the image of each detection, best score first.
+        counted: bool [T, D], detections that are not ignored.
+        as_before: bool [T], whether a row of ``counted`` equals the one before.
+        places: int64 [P], detections that are right, those of each threshold in turn.
+        bounds: int64 [T + 1], where each threshold begins in them.
+        weights: float64 [R, N].
+        truths: float64 [R].
+        points: float64 [101], recalls, ascending.
+        result: float64 [R] to fill.
+    """
+    reached = np.empty(columns.size)
+    passed, curve = np.empty(places.size, dtype=np.int64), np.empty(places.size)
+    for r in range(weights.shape[0]):
+        weight, whole, total = weights[r], max(truths[r], 1.0), 0.0
+        for t in range(counted.shape[0]):
+            if not as_before[t]:
+                running = 0.0
+                for i in range(columns.size):
+                    if counted[t, i]:
+                        running += weight[columns[i]]
+                    reached[i] = running
+            right = 0.0
+            for p in range(bounds[t], bounds[t + 1]):
+                i = places[p]
+                right += weight[columns[i]]
+                curve[p] = right / (reached[i] + _EPSILON)
+                nearest = int(np.rint(right / whole * 100))
+                passed[p] = nearest + (right / whole >= points[nearest])
+            best = 0.0
+            for p in range(bounds[t + 1] - 1, bounds[t] - 1, -1):
+                best = max(best, curve[p])
+                before = passed[p - 1] if p > bounds[t] else 0
+                total += (passed[p] - before) * best
+        result[r] = total / (points.size * counted.shape[0])

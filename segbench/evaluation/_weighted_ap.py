@@ -10,7 +10,7 @@ positives alone: each adds (recall points it reaches) x (best precision from the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,8 +33,6 @@ _AREAS = {"small": 1, "medium": 2, "large": 3}
 _THRESHOLDS = {key: slice(place, place + 1) for place, key in enumerate(IOU_KEYS)}
 _MAX_DETECTIONS = {"ar_1": 1, "ar_10": 10}
 _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-_CELLS = 2_000_000
-"""Weights of detections held at a time, R x D."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +87,8 @@ def _mean_over_classes(
     totals = weights @ truth
     values = np.full(totals.shape, np.nan)
     for k, each in enumerate(classes):
-        for rows in _row_blocks(len(weights), len(each.columns)):
-            values[rows, k] = measure(each, weights[rows], totals[rows, k])
+        values[:, k] = measure(each, weights, totals[:, k])
     return mean_known(np.where(totals > 0, values, np.nan))
-
-
-def _row_blocks(num_rows: int, width: int) -> Iterator[slice]:
-    step = max(1, _CELLS // max(1, width))
-    yield from (slice(start, start + step) for start in range(0, num_rows, step))
 
 
 def _average_recall(each: _Class, weights: FloatArray, truths: FloatArray) -> FloatArray:
@@ -106,30 +98,14 @@ def _average_recall(each: _Class, weights: FloatArray, truths: FloatArray) -> Fl
 
 
 def _average_precision(each: _Class, weights: FloatArray, truths: FloatArray) -> FloatArray:
-    drawn = weights[:, each.columns]
-    total = np.zeros(len(weights))
-    counted, reached = None, np.empty(0)
-    for hit, now_counted in zip(each.hit, each.counted, strict=True):
-        if counted is None or not np.array_equal(counted, now_counted):
-            counted = now_counted
-            reached = np.cumsum(drawn * counted, axis=1)
-        places = np.flatnonzero(hit)
-        total += _area(np.cumsum(drawn[:, places], axis=1), reached[:, places], truths)
-    return total / len(each.hit)
+    from segbench.evaluation import _ap_kernels
 
-
-def _area(hits: FloatArray, reached: FloatArray, truths: FloatArray) -> FloatArray:
-    """Return the mean precision at 101 recalls.
-
-    Args:
-        hits: True positives so far at each true positive, [R, P].
-        reached: Counted detections so far there, [R, P].
-        truths: [R], 0 where the class has none.
-    """
-    precision = hits / (reached + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = hits / np.maximum(truths, 1)[:, None]
-    nearest = np.rint(recall * 100).astype(np.int64)
-    points = nearest + (recall >= _RECALL_POINTS[nearest])
-    result: FloatArray = (np.diff(points, axis=1, prepend=0) * envelope).sum(axis=1) / 101
+    rows = [np.flatnonzero(row) for row in each.hit]
+    bounds = np.cumsum([0, *map(len, rows)])
+    as_before = np.append(False, (each.counted[1:] == each.counted[:-1]).all(axis=1))
+    result = np.empty(len(weights))
+    _ap_kernels.weighted_precision(
+        each.columns, np.ascontiguousarray(each.counted), as_before, np.concatenate(rows), bounds,
+        np.ascontiguousarray(weights), np.ascontiguousarray(truths), _RECALL_POINTS, result,
+    )  # fmt: skip
     return result

@@ -68,17 +68,19 @@ def test_percentiles_equal_a_loop_over_resampled_images():
     assert found.high == pytest.approx(ordered[200 - rank - 1], abs=1e-12)
 
 
-POPULATION = 20_000
+SIZES = {"panoptic": 20_000, "segm": 3000}
+"""Images of a population, 5000 of others."""
 CASES = [
     (semantic_counts, "semantic", "semantic-pooled", "miou", 1200),
     (semantic_counts, "semantic", "semantic-pooled", "pixel_accuracy", 1200),
     (panoptic_counts, "panoptic", "coco-panoptic", "pq", 1200),
+    (instance_counts, "segm", "coco-instances", "ap", 250),
 ]
 
 
 def coverage(make, part, protocol, metric, rounds, images=100):
     """Return the share of samples of a large population whose interval holds its score."""
-    population = make(1, images=POPULATION if part == "panoptic" else 5000)
+    population = make(1, images=SIZES.get(part, 5000))
     truth = stats.statistic({part: population}, protocol, metric).estimate
     rng = np.random.default_rng(2)
     held = 0
