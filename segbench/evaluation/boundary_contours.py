@@ -19,6 +19,8 @@ from segbench.types import BoolArray, IntArray
 
 TOLERANCE_RATIO = 0.0075
 """Distance up to which contours match, as a part of the image diagonal."""
+_BLOCK = 32
+"""Side in pixels of the blocks in which the loop looks for a label before it searches."""
 COLUMNS = 9
 """Class; true contour pixels and matched ones where the prediction has a class, and where it has
 none; predicted contour pixels and matched ones where the truth has a class, and where not."""
@@ -55,13 +57,13 @@ def count_contours(truth: IntArray, prediction: IntArray, void: int) -> IntArray
 
     reach = contour_tolerance(*truth.shape)
     margin = math.floor(reach)
-    maps = [_with_margin(labels, margin) for labels in (truth, prediction)]
-    steps = _steps(reach, maps[0].shape[1])
-    table = np.zeros((void + 1, 2, 2, 2), dtype=np.int64)
-    voids = [np.pad(labels == void, margin).reshape(-1) for labels in (truth, prediction)]
-    true, predicted = (labels.reshape(-1) for labels in maps)
-    boundary_contour_kernels.match_contours(true, predicted, voids[1], steps, table[:, 0])
-    boundary_contour_kernels.match_contours(predicted, true, voids[0], steps, table[:, 1])
+    true, predicted = (_with_margin(labels, margin) for labels in (truth, prediction))
+    voids = [np.pad(labels == void, margin) for labels in (truth, prediction)]
+    table = np.zeros((2, void + 1, 2, 2), dtype=np.int64)
+    how = (_steps(reach, true.shape[1]), max(margin + 1, _BLOCK))
+    boundary_contour_kernels.match_contours(true, predicted, voids[1], *how, table[0])
+    boundary_contour_kernels.match_contours(predicted, true, voids[0], *how, table[1])
+    table = table.transpose(1, 0, 2, 3)
     labels = np.flatnonzero(table.any(axis=(1, 2, 3)))
     return np.concatenate([labels[:, None], table[labels].reshape(-1, COLUMNS - 1)], axis=1)
 
@@ -76,10 +78,10 @@ def _with_margin(labels: IntArray, margin: int) -> IntArray:
 
 
 def _steps(reach: float, width: int) -> IntArray:
-    """Return the flat steps to all pixels within a distance, nearest first."""
-    rows, columns = np.indices((2 * math.floor(reach) + 1,) * 2) - math.floor(reach)
+    """Return the steps in a flat map to all pixels within a distance, nearest first."""
+    rows, columns = np.indices((2 * math.floor(reach) + 1,) * 2).reshape(2, -1) - math.floor(reach)
     squares = rows**2 + columns**2
-    order = np.argsort(squares.reshape(-1), kind="stable")
-    order = order[squares.reshape(-1)[order] <= reach**2]
-    steps: IntArray = (rows * width + columns).reshape(-1)[order]
+    order = np.argsort(squares, kind="stable")
+    order = order[squares[order] <= reach**2]
+    steps: IntArray = (rows * width + columns)[order]
     return steps
