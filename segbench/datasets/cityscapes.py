@@ -50,7 +50,7 @@ INFO = DatasetInfo(
     splits={"train": 2975, "val": 500},
     protocols={
         "semantic": "cityscapes-fine",
-        "instance": "coco-instances",
+        "instance": "cityscapes-instances",
         "panoptic": "cityscapes-panoptic",
     },
     licence="for non-commercial research after registration; see the homepage",
