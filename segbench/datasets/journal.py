@@ -13,9 +13,11 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from segbench.errors import DataError
 from segbench.formats import write_text
 from segbench.pool import in_threads
 from segbench.provenance import file_digest
@@ -30,12 +32,14 @@ class Journal:
     """The images already written, eight bytes each in memory, and the file that adds the next.
 
     Args:
-        stream: The journal, open for reading and appending.
+        path: The journal.
+        reader: It, open for reading.
+        writer: It, open for appending without a buffer: what is not on the disk is not done.
         total: Number of images of the request.
     """
 
-    def __init__(self, stream: BinaryIO, total: int) -> None:
-        self._stream = stream
+    def __init__(self, path: Path, reader: BinaryIO, writer: FileIO, total: int) -> None:
+        self._path, self._reader, self._writer = path, reader, writer
         self._places = array("q", [-1]) * total
 
     def __len__(self) -> int:
@@ -47,9 +51,12 @@ class Journal:
 
     def add(self, number: int, entry: Json) -> None:
         """Record an image whose files are written."""
-        self._places[number] = self._stream.seek(0, 2)
-        self._stream.write(json.dumps([number, entry]).encode() + b"\n")
-        self._stream.flush()
+        line = memoryview(json.dumps([number, entry]).encode() + b"\n")
+        with _writing(self._path):
+            place = self._writer.seek(0, 2)
+            while line:
+                line = line[self._writer.write(line) :]
+        self._places[number] = place
 
     def recall(self, number: int, place: int) -> None:
         """Take an image of an earlier attempt for done."""
@@ -59,28 +66,43 @@ class Journal:
         """Yield the entries of those images that are done, read one at a time."""
         for number in numbers:
             if number in self:
-                self._stream.seek(self._places[number])
-                yield json.loads(self._stream.readline())[1]
+                self._reader.seek(self._places[number])
+                yield json.loads(self._reader.readline())[1]
 
 
 @contextmanager
 def open_journal(out: Path, request: str, total: int) -> Iterator[Journal]:
     """Continue the journal of this request, or clear the folder and begin a new one."""
     path = out / JOURNAL
-    (out / "dataset.json").unlink(missing_ok=True)
-    if _request_of(path) != request:
-        _clear(out)
-        write_text(path, json.dumps(request) + "\n")
-    _sweep(out)
-    with path.open("r+b") as stream:
-        journal = Journal(stream, total)
-        end = len(stream.readline())
-        for line, whole in in_threads(lambda line: (line, _intact(out, line)), _lines(stream)):
+    with _writing(out):
+        (out / "dataset.json").unlink(missing_ok=True)
+        if _request_of(path) != request:
+            _clear(out)
+            write_text(path, json.dumps(request) + "\n")
+        _sweep(out)
+        writer = FileIO(path, "a")
+    with writer, path.open("rb") as reader:
+        journal = Journal(path, reader, writer, total)
+        end = len(reader.readline())
+        for line, whole in in_threads(lambda line: (line, _intact(out, line)), _lines(reader)):
             end = line.end
             if whole:
                 journal.recall(line.number, line.place)
-        stream.truncate(end)
+        with _writing(path):
+            writer.truncate(end)
         yield journal
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name what could not be written: the disk is full, or the folder is not ours."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}",
+            fix="free disk space or make the folder writable, then run the same command again",
+        ) from error
 
 
 def _request_of(path: Path) -> str | None:

@@ -65,6 +65,37 @@ def test_a_killed_prepare_goes_on_to_the_same_bytes(tmp_path, unbroken, images):
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+from segbench.cli import main
+sys.argv = ["segbench", "prepare", "digit_scenes", "--option", "train=30", "--option", "val=5",
+            "--out", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 12_000, 45_000])
+def test_a_full_disk_is_named_and_the_next_run_finishes(tmp_path, unbroken, limit):
+    """No file may be longer than the limit: an image, the journal or a document is too long."""
+    out = tmp_path / "full"
+    command = [sys.executable, "-c", LIMITED, str(out), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert f"error: cannot write {out}" in done.stderr and "free disk space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (out / "dataset.json").exists() and not list(out.rglob("*.tmp"))
+    assert snapshot(prepare_dataset("digit_scenes", out, options=OPTIONS).root) == snapshot(
+        unbroken.root
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write .*file"):
+        prepare_dataset("digit_scenes", tmp_path / "file" / "out", options=OPTIONS)
+
+
 @settings(max_examples=8, deadline=None)
 @given(cut=st.floats(0, 1), lost=st.integers(0, 34))
 def test_a_torn_journal_and_a_lost_file_are_repaired(tmp_path_factory, unbroken, cut, lost):
