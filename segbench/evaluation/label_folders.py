@@ -27,7 +27,7 @@ from segbench.evaluation._protocol_types import Protocol
 from segbench.evaluation.cityscapes import LABELS as CITYSCAPES
 from segbench.evaluation.cityscapes_instances import LabelCounts
 from segbench.evaluation.cityscapes_instances import merge as merge_labels
-from segbench.evaluation.label_codes import TRAIN_IDS, LabelCode
+from segbench.evaluation.label_codes import TRAIN_IDS, UNKNOWN, LabelCode
 from segbench.evaluation.semantic import SemanticCounts, merge
 from segbench.types import IntArray
 
@@ -185,13 +185,19 @@ def suspicions(pooled: IntArray, code: LabelCode, num_classes: int) -> list[str]
     }
     found = []
     for problem, shift in readings.items():
-        shifted = np.roll(code.prediction_table(num_classes), -shift)
+        shifted = _shifted(code.prediction_table(num_classes), shift)
         found += _compare(_agreement(pooled, truth, shifted, num_classes), stated, problem)
     if code.ids:
         train_ids = TRAIN_IDS.prediction_table(num_classes)
         agreement = _agreement(pooled, truth, train_ids, num_classes)
         found += _compare(agreement, stated, f"are train ids in place of '{code.name}'")
     return found
+
+
+def _shifted(table: IntArray, by: int) -> IntArray:
+    """Return the table read ``by`` numbers further on; what is beyond its ends is no class."""
+    ends = np.full(abs(by), UNKNOWN, dtype=np.int64)
+    return np.concatenate([table[by:], ends] if by > 0 else [ends, table[:by]])
 
 
 def _agreement(pooled: IntArray, truth: IntArray, prediction: IntArray, num_classes: int) -> float:

@@ -118,6 +118,14 @@ def test_what_looks_wrong_is_said_once_and_stored(name, tmp_path, monkeypatch, c
     assert stored == json.loads(out)["warnings"] == [said.removeprefix("warning: ").rstrip()]
 
 
+def test_predictions_of_void_alone_are_not_taken_for_shifted_ones(tmp_path, monkeypatch, capfd):
+    made = score_sets.label_maps(tmp_path, (0, 0, 0, 1, 255), "--num-classes", "3")
+    for name in NAMES:
+        made.labels(f"pred/{name}.png", np.full((6, 8), 255, dtype=np.uint8))
+    code, _, err = run(in_process, made, monkeypatch, capfd)
+    assert (code, "warning" in err) == (0, False)
+
+
 @pytest.mark.parametrize("kind", ["wide", "ade20k_low"])
 def test_nothing_is_said_of_good_predictions(kind, tmp_path, monkeypatch, capfd):
     code, _, err = run(in_process, getattr(score_sets, kind)(tmp_path), monkeypatch, capfd)
