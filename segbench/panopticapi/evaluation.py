@@ -16,8 +16,10 @@ import numpy as np
 
 from segbench.errors import DataError
 from segbench.evaluation import panoptic
+from segbench.evaluation._file_checks import check, expect_list, lacks
 from segbench.evaluation._images import load_for
 from segbench.evaluation._runs import value_counts
+from segbench.evaluation.panoptic_checks import read_annotations
 from segbench.formats import read_json, read_panoptic_ids
 from segbench.panopticapi._pq_stat import PQStat, PQStatCat, averages, print_table
 from segbench.panopticapi._support import (
@@ -227,11 +229,14 @@ def pq_compute(
         categories; ``per_class``: ``pq``, ``sq``, ``rq`` by category id.
 
     Raises:
-        DataError: A folder or the prediction of an image is missing.
+        DataError: A file is no COCO panoptic JSON; a folder or the prediction of an image is
+            missing.
         KeyError: See ``pq_compute_single_core``.
     """
     start = time.monotonic()
     truth, prediction = read_json(Path(gt_json_file)), read_json(Path(pred_json_file))
+    if not strict_compat:
+        _check_form(truth, prediction, Path(gt_json_file), Path(pred_json_file))
     folders = (
         _folder(gt_json_file, gt_folder, strict_compat),
         _folder(pred_json_file, pred_folder, strict_compat),
@@ -249,6 +254,15 @@ def pq_compute(
     print_table(results)
     say(f"Time elapsed: {time.monotonic() - start:0.2f} seconds")
     return results
+
+
+def _check_form(truth: Any, prediction: Any, truth_json: Path, prediction_json: Path) -> None:
+    """Refuse JSON that is no COCO panoptic form at all; ids are checked image by image."""
+    read_annotations(truth, truth_json)
+    read_annotations(prediction, prediction_json)
+    expect_list(truth.get("categories"), truth_json, "categories")
+    rules = {"lack a field": lacks("id", "isthing")}
+    check(truth["categories"], truth_json, "categories", rules)
 
 
 def _folder(json_file: PathLike, folder: PathLike | None, strict_compat: bool) -> Path:

@@ -225,6 +225,30 @@ def test_a_mistake_on_the_command_line_is_one_message(files, monkeypatch, capsys
     assert "error: there is no folder no with ground truth" in capsys.readouterr().err
 
 
+FORMS = {
+    "list": (0, lambda c: c["annotations"], "expected an object with a list 'annotations'"),
+    "null": (1, lambda c: None, "expected an object with a list 'annotations'"),
+    "numbers": (1, lambda c: {"annotations": [1]}, "1 entries that are none, first 1"),
+    "no file name": (1, lambda c: c["annotations"][0].pop("file_name") and c, "no file_name"),
+    "segments": (0, lambda c: c["annotations"][0].update(segments_info=3) or c, "found int"),
+    "no categories": (0, lambda c: c.pop("categories") and c, "objects for the categories"),
+    "no isthing": (0, lambda c: c["categories"][0].pop("isthing") and c, "[0] no isthing"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_json_of_another_form_is_one_message(files, form, monkeypatch, capsys):
+    which, change, words = FORMS[form]
+    files[which].write_text(json.dumps(change(json.loads(files[which].read_text()))))
+    options = ["--gt_json_file", files[0], "--pred_json_file", files[1]]
+    with pytest.raises(SystemExit) as stopped:
+        command(monkeypatch, evaluation, *options)
+    assert stopped.value.code == 1
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert str(files[which]) in printed
+
+
 def test_cityscapes_fork_writes_results_and_a_row_a_class(files, tmp_path, monkeypatch, capsys):
     results = tmp_path / "results.json"
     options = ["--gt-json-file", files[0], "--prediction-json-file", files[1]]
