@@ -124,40 +124,49 @@ def measure(task, folder, workers):
     print(json.dumps(result))
 
 
-def best(task, folder, workers, rounds):
-    """Return the round with the least CPU time."""
-    command = [sys.executable, __file__, "--measure", task, str(folder), str(workers)]
-    done = [subprocess.run(command, capture_output=True, check=True) for _ in range(rounds)]
-    found = [json.loads(each.stdout.splitlines()[-1]) for each in done]
-    return min(found, key=lambda each: each["parent"] + each["children"])
+def in_turns(task, jobs, rounds):
+    """Return the round with the least CPU time of each (folder, workers)."""
+    found = {job: [] for job in jobs}
+    for _ in range(rounds):
+        for (folder, workers), results in found.items():
+            command = [sys.executable, __file__, "--measure", task, str(folder), str(workers)]
+            done = subprocess.run(command, capture_output=True, check=True)
+            results.append(json.loads(done.stdout.splitlines()[-1]))
+    return {
+        job: min(results, key=lambda each: each["parent"] + each["children"])
+        for job, results in found.items()
+    }
 
 
 def report(task, folder, options):
     write = TASKS[task][0]
     folders = {number: write(folder / task, number) for number in options.images}
     write(folder / task, 2, "warm")
-    alone = {n: best(task, target, 1, options.rounds) for n, target in folders.items()}
-    print(
-        f"\n{task}\n{'images':>8} {'CPU s':>8} {'ms/image':>9} {'peak MiB':>9} {'counts MiB':>11}"
-    )
-    for number, found in alone.items():
+    alone = in_turns(task, [(each, 1) for each in folders.values()], options.rounds)
+    print(f"\n{task}")
+    print(f"{'images':>8} {'CPU s':>8} {'ms/image':>9} {'peak MiB':>9} {'counts MiB':>11}")
+    for number, found in zip(folders, alone.values(), strict=True):
         print(
             f"{number:8} {found['parent']:8.3f} {1e3 * found['parent'] / number:9.3f} "
             f"{found['peak']:9.0f} {found['counts']:11.2f}"
         )
-    numbers = np.array(options.images)
     seconds = np.array([found["parent"] for found in alone.values()])
-    print(f"R^2 of a line through time over images: {np.corrcoef(numbers, seconds)[0, 1] ** 2:.5f}")
-    largest = max(options.images)
-    one = alone[largest]["parent"]
+    fit = np.corrcoef(np.array(options.images), seconds)[0, 1] ** 2
+    print(f"R^2 of a line through time over images: {fit:.5f}")
+    report_workers(task, folders[max(options.images)], options)
+
+
+def report_workers(task, folder, options):
+    jobs = [(folder, workers) for workers in (1, *options.workers)]
+    found = in_turns(task, jobs, options.rounds)
+    one = found[folder, 1]
     print(f"{'workers':>8} {'CPU s':>8} {'parent':>8} {'wall s':>8} {'by CPU':>8} {'by wall':>8}")
-    for workers in options.workers:
-        found = best(task, folders[largest], workers, options.rounds)
-        path = found["parent"] + found["children"] / workers
+    for (_, workers), each in found.items():
+        path = each["parent"] + each["children"] / workers
         print(
-            f"{workers:8} {found['parent'] + found['children']:8.3f} {found['parent']:8.3f} "
-            f"{found['wall']:8.3f} {one / workers / path:8.2f} "
-            f"{alone[largest]['wall'] / workers / found['wall']:8.2f}"
+            f"{workers:8} {each['parent'] + each['children']:8.3f} {each['parent']:8.3f} "
+            f"{each['wall']:8.3f} {one['parent'] / workers / path:8.2f} "
+            f"{one['wall'] / workers / each['wall']:8.2f}"
         )
 
 
