@@ -35,6 +35,7 @@ class Presence:
 def presence_of(info: DatasetInfo, *, data_root: Path, raw_root: Path) -> Presence:
     """Look at ``<data_root>/<name>`` and ``<raw_root>/<name>``; sizes are what is on the disk."""
     prepared, raw = data_root / info.name, raw_root / info.name
+    raw = info.folder if info.folder is not None and not raw.is_dir() else raw
     whole = _description(prepared)
     has_raw = raw.is_dir()
     states = archive_states(info, raw) if info.archives else []
@@ -64,7 +65,8 @@ def _next_step(info: DatasetInfo, *, missing: tuple[str, ...], has_raw: bool) ->
         return prepare
     if info.archives and missing:
         return f"segbench download {info.name}"
-    return prepare if info.archives and has_raw else f"{prepare} --raw FOLDER"
+    known = info.archives or info.folder is not None
+    return prepare if known and has_raw else f"{prepare} --raw FOLDER"
 
 
 def folder_bytes(folder: Path) -> int:

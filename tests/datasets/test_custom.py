@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -9,21 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from miniatures._custom import build_folder
 from PIL import Image
 
 from segbench import provenance
+from segbench.cli import cli
 from segbench.datasets import dataset_info, dataset_infos, dataset_source, prepare_dataset
 from segbench.datasets.custom import load_custom
 from segbench.datasets.custom.listing import split_of
 from segbench.datasets.custom.palette import _distance, _seen, colors_for
 from segbench.datasets.pennfudan import split_of as pennfudan_split_of
+from segbench.datasets.registry import dataset_module
 from segbench.errors import ConfigError, DataError
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats import read_json, read_label_map, read_panoptic_ids
 from segbench.plan import load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("SEGBENCH_SHARED", ROOT.parent / "shared")) / "data"
 SPLIT_FOLDERS = 'images: "{split}/i"\nmasks: "{split}/m"\nsplits: [train, val]\n'
 
 
@@ -195,11 +200,32 @@ def test_coco_panoptic_has_all_three_truths(described, tmp_path):
     np.testing.assert_array_equal(read_label_map(record.semantic), (ids > 100).astype(np.uint8))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "classes: [a, b]\n",
+        "classes: [a, b]\nmask_format: instance_ids\n",
+        "classes: {a: 1}\ncoco_instances: a.json\n",
+    ],
+)
+def test_images_can_be_prepared_in_other_processes(described, tmp_path, text):
+    module = described(text)
+    for items in module.sources(tmp_path / "mine/data", {}).values():
+        for item in items:
+            assert pickle.loads(pickle.dumps(item)).load().size == (48, 64)
+
+
 # Splits
 
 
 def test_splits_in_folders(described, tmp_path):
     described("classes: [a, b]\n" + SPLIT_FOLDERS)
+    assert prepare(tmp_path).description["splits"] == {"train": 3, "val": 3}
+
+
+def test_masks_are_split_as_images_are(described, tmp_path):
+    described("classes: [a, b]\nimages: images/{split}\n")
+    assert (tmp_path / "mine/data/masks/val").is_dir()
     assert prepare(tmp_path).description["splits"] == {"train": 3, "val": 3}
 
 
@@ -327,6 +353,28 @@ def test_a_name_is_taken_once_and_other_yaml_files_are_left_alone(described, tmp
     (tmp_path / "mine/mine.yaml").rename(tmp_path / "mine/camvid.yaml")
     with pytest.raises(ConfigError, match="dataset 'camvid' is defined twice"):
         dataset_info("camvid")
+
+
+def test_every_command_knows_the_folder(described, tmp_path, monkeypatch):
+    described("classes: [a, b]\n")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (listed,) = [row for row in command("datasets", "--json") if row["name"] == "mine"]
+    assert listed["next"] == "segbench prepare mine"
+    assert command("datasets", "show", "mine", "--json")["folder"] == str(tmp_path / "mine/data")
+    command("download", "mine")
+    assert read_json(Path("results/raw/mine.json"))["files"] == 24
+    report = command("check-data", "mine", "--json")
+    assert (report["form"], report["images"]) == ("raw", {"train": 7, "val": 5})
+    (tmp_path / "mine/data/masks/DSC_0000.png").unlink()
+    report = command("check-data", "mine", "--json", code=1)
+    assert any("DSC_0000" in str(f) for f in report["findings"])
+
+
+def command(*arguments, code=0):
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout) if "--json" in arguments else None
 
 
 def finding(tmp_path):
@@ -461,6 +509,76 @@ def test_an_unknown_protocol_stops_the_plan(described, tmp_path):
     (tmp_path / "config.yaml").write_text("runs: [{dataset: mine, controls: [oracle]}]\n")
     with pytest.raises(ConfigError, match=r"protocol 'ade20k-15'\. Did you mean 'ade20k-150'"):
         load_plan(tmp_path / "config.yaml")
+
+
+# Real data
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not (SHARED / "pennfudan").is_dir(), reason="needs the shared real images")
+def test_penn_fudan_by_yaml_equals_its_own_converter(described):
+    module = described(
+        f"folder: {SHARED / 'pennfudan'}\nmasks: masks/*_mask.png\nmask_format: instance_ids\n"
+        "classes: {person: {thing: true}, background: }\nsplits: {val: 0.3}\n",
+        build=False,
+    )
+    assert_same_images(module, "pennfudan")
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not (SHARED / "camvid").is_dir(), reason="needs the shared real images")
+def test_camvid_by_yaml_equals_its_own_converter(described):
+    module = described(
+        f"folder: {SHARED / 'camvid'}\nimages: '{{split}}'\nmasks: '{{split}}annot'\n"
+        f"classes: {list(dataset_info('camvid').table.names)}\nignore: 11\n"
+        "splits: [train, val, test]\n",
+        build=False,
+    )
+    assert_same_images(module, "camvid")
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not (SHARED / "coco_panoptic").is_dir(), reason="needs the shared real images")
+def test_coco_panoptic_by_yaml_has_every_segment(described, tmp_path):
+    root = SHARED / "coco_panoptic"
+    document = root / "annotations/panoptic_val2017.json"
+    text = "images: '{split}2017'\ncoco_panoptic: annotations/panoptic_{split}2017.json\n"
+    described(f"folder: {root}\n{text}classes: {{x: {{id: 1, thing: true}}}}\nsplits: [val]\n",
+              build=False)  # fmt: skip
+    classes = finding(tmp_path).split("-> ")[1]  # the message holds what to write
+    described(f"folder: {root}\n{text}{classes}\nsplits: [val]\n", build=False)
+    dataset = prepare(tmp_path)
+    published = {a["image_id"]: a["segments_info"] for a in read_json(document)["annotations"]}
+    for annotation in read_json(dataset.panoptic_file("val"))["annotations"]:
+        expected = published.pop(annotation["image_id"])
+        keys = ("id", "category_id", "iscrowd")
+        assert [[s[k] for k in keys] for s in annotation["segments_info"]] == [
+            [s[k] for k in keys] for s in expected
+        ]
+    assert not published
+
+
+def assert_same_images(module, name):
+    """Compare every split with that of a dataset's own file, and the truth of every tenth image."""
+    raw = SHARED / name
+    expected = dataset_module(name).sources(raw, dataset_info(name).options)
+    found = module.sources(raw, {})
+    assert found.keys() == expected.keys()
+    for split, items in expected.items():
+        assert [item.stem for item in found[split]] == [item.stem for item in items]
+        for ours, theirs in list(zip(found[split], items, strict=True))[::10]:
+            assert_same(ours.load(), theirs.load())
+
+
+def assert_same(ours, theirs):
+    assert (ours.image, ours.size) == (theirs.image, theirs.size)
+    np.testing.assert_array_equal(ours.semantic, theirs.semantic)
+    assert (ours.panoptic is None) == (theirs.panoptic is None)
+    if theirs.panoptic is not None:
+        np.testing.assert_array_equal(ours.panoptic.ids, theirs.panoptic.ids)
+        assert ours.panoptic.segments == theirs.panoptic.segments
+        np.testing.assert_array_equal(ours.instances.masks, theirs.instances.masks)
+        np.testing.assert_array_equal(ours.instances.labels, theirs.instances.labels)
 
 
 # From a folder to the board
