@@ -174,7 +174,7 @@ class EvaluateConfig(Strict):
     """What is scored besides each task's own numbers."""
 
     boundary: bool = False
-    """Boundary IoU and F, Boundary AP, Boundary PQ: two to fifteen times the time of scoring."""
+    """Boundary IoU and F, Boundary AP, Boundary PQ: two to ten times the time of scoring."""
 
 
 class ReportConfig(Strict):

@@ -19,7 +19,7 @@ GENERIC = {
     "panoptic": "coco-panoptic",
 }
 PATH = click.Path(path_type=Path)
-BOUNDARY_HELP = "Also score boundaries; takes two to fifteen times as long."
+BOUNDARY_HELP = "Also score boundaries; takes two to ten times as long."
 
 
 @click.command()
