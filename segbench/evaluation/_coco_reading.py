@@ -77,6 +77,11 @@ class _Unusual(ValueError):
     """Something that ``coco_files`` has to look at."""
 
 
+_REFUSALS = (_Unusual, BrokenMaskError, DecodeError, KeyError)
+_FAILURES = (OSError, OverflowError, RecursionError, ValueError)
+"""A file that is not there, a number of more than 64 bits, deep nesting, no UTF-8."""
+
+
 def read_table(
     truth_json: Path,
     results_json: Path,
@@ -108,7 +113,7 @@ def read_table(
         del entries
         if refuse_oddities and found.masks is not None:
             _expect_no_copies(found, found.masks)
-    except (_Unusual, BrokenMaskError, DecodeError, KeyError, OSError, OverflowError):
+    except (*_REFUSALS, *_FAILURES):
         return None
     return InstanceTable(place, truths, found)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segbench.errors import DataError
 from segbench.types import FloatArray, IntArray
 
 _QUOTE = ord('"')
@@ -50,11 +51,15 @@ class Masks(NamedTuple):
         return bytes(self.text[self.begins[index] : self.stops[index]])
 
     def take(self, order: IntArray) -> Masks:
-        return Masks(self.text, *(column[order] for column in self[1:]))
+        columns = {name: getattr(self, name)[order] for name in self._fields[1:]}
+        return Masks(self.text, **columns)
 
 
-class BrokenMaskError(ValueError):
+class BrokenMaskError(DataError):
     """A mask's runs cannot be decoded or do not fill its image."""
+
+    def __init__(self) -> None:
+        super().__init__("run lengths of a mask cannot be decoded or do not fill its image")
 
 
 def read_masks(texts: Sequence[Any], heights: IntArray, widths: IntArray) -> Masks:
@@ -74,6 +79,8 @@ def read_masks(texts: Sequence[Any], heights: IntArray, widths: IntArray) -> Mas
     if (joined[0][joined[1]] != _QUOTE).any():
         sizes = zip(texts, heights.tolist(), widths.tolist(), strict=True)
         joined = _join([_compressed(bytes(text), *size) for text, *size in sizes])
+        if (joined[0][joined[1]] != _QUOTE).any():
+            raise BrokenMaskError
     areas, boxes = np.zeros(len(texts)), np.zeros((len(texts), 4))
     if _rle_kernels.measure(*joined, heights, widths, areas, boxes) >= 0:
         raise BrokenMaskError
