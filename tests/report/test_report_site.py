@@ -132,6 +132,12 @@ def test_run_pages_show_the_numbers_of_their_record(site, table):
         assert json.loads(copy.read_text(encoding="utf-8")) == cell["record"]
 
 
+def test_boards_with_boundary_scores_say_how_they_are_computed(site):
+    page = (site / "index.html").read_text(encoding="utf-8")
+    for rule in ("Boundary F: per image and class", "Boundary AP is COCO", "Boundary PQ is PQ"):
+        assert rule in page
+
+
 def test_every_link_is_relative_and_leads_somewhere(site):
     pages = {path: read(path) for path in site.rglob("*.html")}
     assert len(pages) > 30
