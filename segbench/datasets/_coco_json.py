@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segbench.datasets.id_runs import relabel, thing_annotations
+from segbench.datasets.json_lists import iter_lists, plain_text, read_entries
 from segbench.datasets.source import RawImage, SourceImage, files_by_stem
 from segbench.errors import DataError
-from segbench.formats import read_image, read_json, read_panoptic_ids
+from segbench.formats import read_image, read_panoptic_ids
 from segbench.types import IGNORE_INDEX, CategoryTable, IntArray, PanopticMap, Segment
 
 Json = dict[str, Any]
@@ -38,30 +40,56 @@ def panoptic_sources(
     Raises:
         DataError: A JSON file is missing, broken or contradicts itself.
     """
-    content = _document(document, ("images", "annotations"))
-    by_id = {_field(image, "id", document): image for image in content["images"]}
-    objects = None if instances is None else _objects_by_image(instances, by_id)
+    listed, annotations = _panoptic_document(document)
+    documents, objects = [document], None
+    if instances is not None:
+        documents.append(instances)
+        objects = _objects_by_image(instances, listed)
     found: list[SourceImage] = []
-    for annotation in content["annotations"]:
-        image_id = _field(annotation, "image_id", document)
-        if image_id not in by_id:
+    for image_id, file_name, place in annotations:
+        if image_id not in listed:
             raise DataError(f"{document}: an annotation is of image {image_id!r}, not among images")
-        image = by_id[image_id]
-        files = (images / image["file_name"], segmentations / annotation["file_name"])
+        image = listed[image_id]
+        files = (images / image.file_name, segmentations / file_name)
         load = partial(
-            _load, *files, image, annotation["segments_info"],
-            None if objects is None else objects.get(image_id, []), table,
+            _load, *files, image.size, (document, place),
+            None if objects is None else (documents[-1], objects.get(image_id, ())), table,
         )  # fmt: skip
-        found.append(SourceImage(Path(image["file_name"]).stem, load, files, image_id))
+        stem = Path(image.file_name).stem
+        found.append(SourceImage(stem, load, (*files, *documents), image_id))
     return [*found, *_strays(images, {item.stem for item in found}, document)]
 
 
-def _document(path: Path, keys: Sequence[str]) -> Json:
-    content = read_json(path)
-    for key in keys:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f"{path}: expected a JSON object with a list '{key}'")
-    return dict(content)
+Places = Sequence[int]
+"""Where entries stand in their document: begin, length, begin, length, ..."""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """An image as its document lists it; ``size`` is height and width."""
+
+    file_name: str
+    size: tuple[int, int]
+
+
+def _panoptic_document(path: Path) -> tuple[dict[Any, _Listed], list[tuple[Any, str, Places]]]:
+    """Return the images of a panoptic JSON by id and, of each annotation, image, PNG, place."""
+    images: dict[Any, _Listed] = {}
+    annotations: list[tuple[Any, str, Places]] = []
+    for entry in iter_lists(path, ("images", "annotations")):
+        if entry.key == "images":
+            size = (
+                int(_field(entry.value, "height", path)),
+                int(_field(entry.value, "width", path)),
+            )
+            name = plain_text(_field(entry.value, "file_name", path))
+            images[_field(entry.value, "id", path)] = _Listed(name, size)
+        elif entry.key == "annotations":
+            name = plain_text(_field(entry.value, "file_name", path))
+            _field(entry.value, "segments_info", path)
+            place = (entry.begin, entry.length)
+            annotations.append((_field(entry.value, "image_id", path), name, place))
+    return images, annotations
 
 
 def _field(entry: Any, key: str, path: Path) -> Any:
@@ -70,11 +98,13 @@ def _field(entry: Any, key: str, path: Path) -> Any:
     return entry[key]
 
 
-def _objects_by_image(path: Path, images: Mapping[Any, Json]) -> dict[Any, list[Json]]:
-    """Return the annotations of an instances JSON by image."""
-    found: dict[Any, list[Json]] = defaultdict(list)
-    for annotation in _document(path, ("annotations",))["annotations"]:
-        found[_field(annotation, "image_id", path)].append(annotation)
+def _objects_by_image(path: Path, images: Mapping[Any, _Listed]) -> dict[Any, Places]:
+    """Return where the annotations of each image stand in an instances JSON."""
+    found: dict[Any, array[int]] = {}
+    for entry in iter_lists(path, ("annotations",)):
+        if entry.key == "annotations":
+            image_id = _field(entry.value, "image_id", path)
+            found.setdefault(image_id, array("q")).extend((entry.begin, entry.length))
     unknown = [image_id for image_id in found if image_id not in images]
     if unknown:
         raise DataError(
@@ -82,7 +112,7 @@ def _objects_by_image(path: Path, images: Mapping[Any, Json]) -> dict[Any, list[
             f"{unknown[:3]}",
             fix="take both files of the same split",
         )
-    return found
+    return dict(found)
 
 
 def _strays(images: Path, listed: set[str], document: Path) -> Iterator[SourceImage]:
@@ -98,12 +128,12 @@ def _refuse_stray(path: Path, document: Path) -> RawImage:
 def _load(
     image_file: Path,
     png: Path,
-    image: Json,
-    segments_info: Sequence[Json],
-    objects: Sequence[Json] | None,
+    size: tuple[int, int],
+    annotation: tuple[Path, Places],
+    objects: tuple[Path, Places] | None,
     table: CategoryTable,
 ) -> RawImage:
-    size = (int(image["height"]), int(image["width"]))
+    (listed,) = read_entries(*annotation)
     found = read_image(image_file).shape[:2]
     if found != size:
         raise DataError(
@@ -114,7 +144,9 @@ def _load(
         raise DataError(
             f"{png.name} is {ids.shape[1]}x{ids.shape[0]}, the image {size[1]}x{size[0]}"
         )
-    panoptic = PanopticMap(ids, tuple(_segment(entry, table, png) for entry in segments_info))
+    panoptic = PanopticMap(
+        ids, tuple(_segment(entry, table, png) for entry in listed["segments_info"])
+    )
     return RawImage(
         image=image_file,
         size=size,
@@ -123,7 +155,7 @@ def _load(
         annotations=(
             thing_annotations(panoptic, table)
             if objects is None
-            else [published(o, size, table) for o in objects]
+            else [published(o, size, table) for o in read_entries(*objects)]
         ),
     )
 

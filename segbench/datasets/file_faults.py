@@ -29,15 +29,17 @@ def file_fault(path: Path) -> Fault | None:
     Kinds: ``missing-file``, ``empty-file``, ``truncated-file``, ``broken-checksum``,
     ``unreadable-file``. Files that are no images must be there and not be empty.
     """
+    image = path.suffix.lower() in IMAGE_SUFFIXES
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read() if image else stream.read(1)
     except FileNotFoundError:
         return "missing-file", path, "does not exist"
     except OSError as error:
         return "unreadable-file", path, f"cannot be read: {error.strerror or error}"
     if not data:
         return "empty-file", path, "is empty (0 bytes)"
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if not image:
         return None
     fault = png_fault(data) if data.startswith(START) else None
     if fault:

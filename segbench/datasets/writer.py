@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,22 +185,27 @@ def _request_digest(
     code = code_fingerprint([dataset_source(name), Path(__file__)])
     digest = hashlib.sha256(json.dumps([SCHEMA, name, dict(options), code]).encode())
     jobs = ((job.split, job.item, raw) for job in image_jobs(splits))
-    for text in in_threads(_input_of, jobs):
+    # a document of many images is among the latest files each time and is read once
+    remember = lru_cache(maxsize=256)(_digest_of)
+    for text in in_threads(partial(_input_of, remember), jobs):
         digest.update(text)
     return digest.hexdigest()[:16]
 
 
-def _input_of(image: tuple[str, SourceImage, Path | None]) -> bytes:
+def _input_of(
+    digest_of: Callable[[Path], str], image: tuple[str, SourceImage, Path | None]
+) -> bytes:
     """Return what identifies an image and the content of its files."""
     split, item, raw = image
     files = [
-        [
-            path.relative_to(raw).as_posix() if raw else path.name,
-            file_digest(path) if path.is_file() else "missing",
-        ]
+        [path.relative_to(raw).as_posix() if raw else path.name, digest_of(path)]
         for path in item.files
     ]
     return json.dumps([split, item.stem, item.image_id, files]).encode() + b"\n"
+
+
+def _digest_of(path: Path) -> str:
+    return file_digest(path) if path.is_file() else "missing"
 
 
 def _is_current(out: Path, request: str, bad_images: BadImages) -> bool:
