@@ -20,6 +20,7 @@ from segbench.datasets import dataset_info, dataset_infos, dataset_source, prepa
 from segbench.datasets.custom import load_custom
 from segbench.datasets.custom.listing import split_of
 from segbench.datasets.custom.palette import _distance, _seen, colors_for
+from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.pennfudan import split_of as pennfudan_split_of
 from segbench.datasets.registry import dataset_module
 from segbench.errors import ConfigError, DataError
@@ -215,6 +216,24 @@ def test_images_can_be_prepared_in_other_processes(described, tmp_path, text):
             assert pickle.loads(pickle.dumps(item)).load().size == (48, 64)
 
 
+def examples():
+    text = (ROOT / "docs/custom-datasets.md").read_text(encoding="utf-8")
+    return re.findall(r"```yaml\n# (\w+)\.yaml.*?\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize(("name", "text"), examples())
+def test_examples_of_the_manual_work(described, tmp_path, name, text):
+    described(re.sub(r"^folder: .*$", "folder: data", text, flags=re.MULTILINE), images=30)
+    dataset = prepare(tmp_path)
+    assert all(dataset.description["splits"].values())
+    assert sum(sum(s["pixels"]) for s in dataset.description["class_histogram"].values()) > 0
+
+
+def test_the_manual_has_every_key():
+    text = (ROOT / "docs/custom-datasets.md").read_text(encoding="utf-8")
+    assert [key for key in CustomDataset.model_fields if f"`{key}`" not in text] == []
+
+
 # Splits
 
 
@@ -397,7 +416,7 @@ def test_every_bad_image_is_listed(described, tmp_path):
     assert "images/DSC_0001.jpg does not exist" in said
     assert "DSC_0002.png: values 9 are neither a class nor ignored" in said
     assert "DSC_0003.png is 63x48" in said
-    assert "expected a one-channel PNG of class ids, found mode RGB" in said
+    assert "found mode RGB; masks of colours are read with mask_format: colors" in said
 
 
 def test_an_unknown_colour_is_named(described, tmp_path):
@@ -607,13 +626,14 @@ def test_the_readme_s_folder_becomes_a_board_row(tmp_path):
     config = tmp_path / "leaves-board.yaml"
     config.write_text(
         files["leaves-board.yaml"].replace("[fcn_tiny]", "[fcn_tiny], iterations: 2")
-        + "report: {gallery_images: 1, overlay_images: 1}\n"
+        + "report: {gallery_images: 0}\n"
     )
     source = tmp_path / "workflow/experiments/digit_scenes/fcn_tiny.yaml"
     source.parent.mkdir(parents=True)
     source.write_text((ROOT / "workflow/experiments/digit_scenes/fcn_tiny.yaml").read_text())
     environment = {
-        **os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1",
+        **os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(Path.home() / ".cache"),
+        "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
     assert commands[0].split() == ["segbench", "prepare", "leaves"]

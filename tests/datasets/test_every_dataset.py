@@ -216,12 +216,14 @@ def miniature(folder):
 def test_a_dataset_of_ones_own_is_one_file_and_goes_through_these_tests(tmp_path):
     """The tests above, run on a folder of SEGBENCH_DATASETS_PATH: nothing else is added."""
     (tmp_path / "halves.py").write_text(OWN)
+    (tmp_path / "stripes.yaml").write_text("folder: anywhere\nclasses: [left, right]\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", __file__, "-q", "-k", "halves", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider",
+         "-k", "halves or stripes"],
         env={**os.environ, "SEGBENCH_DATASETS_PATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=120,
-    )
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "10 passed" in done.stdout

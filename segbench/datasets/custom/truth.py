@@ -66,7 +66,7 @@ def load_semantic(image: Path, mask: Path, rule: MaskRule) -> RawImage:
 def _read_classes(path: Path, rule: MaskRule) -> IntArray:
     if rule.colors and path.suffix.lower() in LOSSY:
         raise DataError(f"{path.name}: a lossy picture has no exact colours; masks are PNG")
-    values = rgb2id(read_image(path)) if rule.colors else read_label_map(path)
+    values = rgb2id(read_image(path)) if rule.colors else _read_numbers(path)
     flat = values.reshape(-1)
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     found = np.unique(flat[np.concatenate([[0], changes])]).tolist()
@@ -80,6 +80,14 @@ def _read_classes(path: Path, rule: MaskRule) -> IntArray:
             f"(classes and ignore of the dataset's YAML file)"
         )
     return relabel(values, rule.labels, default=IGNORE_INDEX)
+
+
+def _read_numbers(path: Path) -> IntArray:
+    try:
+        return read_label_map(path)
+    except DataError as error:
+        hint = "; masks of colours are read with mask_format: colors"
+        raise DataError(error.what + hint * ("found mode RGB" in error.what)) from error
 
 
 def _color_text(code: int) -> str:
