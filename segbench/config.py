@@ -60,6 +60,9 @@ class Recipe(Strict):
     """``none``, ``imagenet`` or the path of a safetensors file."""
 
     train_split: str = "train"
+    masks_per_class: Annotated[int, Field(ge=1)] | None = None
+    """Semi-supervised training: images of each class whose label maps are used; the others
+    give their image labels alone. None uses every label map."""
     crop_size: tuple[int, int] | None = None
     """Height and width of a training crop; None trains on whole images."""
     scale_range: tuple[float, float] = (1.0, 1.0)

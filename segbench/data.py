@@ -8,6 +8,7 @@ distributed run takes its share of the same global batch.
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,22 +42,26 @@ class Targets:
     ``semantic`` int64 [N, H, W], 255 ignored: train ids for semantic models, panoptic
     indices for panoptic ones. ``instances`` one dict an image: ``boxes`` float32 [n, 4],
     ``labels`` int64 [n] from 1, ``masks`` bool [n, H, W]. ``sizes`` height and width of each
-    image before padding.
+    image before padding. ``presence`` bool [N, 255], the image labels, is there when training is
+    semi-supervised; the label maps of weak images are then ignored altogether.
     """
 
     semantic: Tensor | None
     instances: list[dict[str, Tensor]] | None
     sizes: list[tuple[int, int]]
+    presence: Tensor | None = None
 
     def to(self, device: torch.device) -> Targets:
         """Return the targets on a device."""
         semantic = None if self.semantic is None else self.semantic.to(device, non_blocking=True)
+        presence = None if self.presence is None else self.presence.to(device, non_blocking=True)
+        moved = replace(self, semantic=semantic, presence=presence)
         if self.instances is None:
-            return replace(self, semantic=semantic)
-        moved = [
+            return moved
+        instances = [
             {k: v.to(device, non_blocking=True) for k, v in one.items()} for one in self.instances
         ]
-        return replace(self, semantic=semantic, instances=moved)
+        return replace(moved, instances=instances)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,9 @@ class TrainBatches(Dataset[Batch]):
         self.preset = TrainPreset(recipe)
         share = recipe.batch_size // world_size
         self.positions = range(rank * share, (rank + 1) * share)
+        self.strong: frozenset[int] | None = None
+        if recipe.masks_per_class is not None:
+            self.strong = strong_samples(samples, recipe.masks_per_class)
 
     def __len__(self) -> int:
         return self.recipe.iterations
@@ -183,7 +191,18 @@ class TrainBatches(Dataset[Batch]):
             for i, position in zip(chosen, self.positions, strict=True)
         ]
         ids = [self.samples.records[i].image_id for i in chosen]
-        return collate(views, ids, divisor=DIVISOR[self.recipe.task])
+        batch = collate(views, ids, divisor=DIVISOR[self.recipe.task])
+        return batch if self.strong is None else self._weakened(batch, chosen)
+
+    def _weakened(self, batch: Batch, chosen: Sequence[int]) -> Batch:
+        """Hide the label maps of weak images; all images keep their image labels."""
+        assert self.strong is not None and batch.targets.semantic is not None
+        presence = torch.from_numpy(np.stack([_classes(self.samples[i]) for i in chosen]))
+        weak = torch.tensor([i not in self.strong for i in chosen])
+        semantic = batch.targets.semantic.masked_fill(weak[:, None, None], IGNORE_INDEX)
+        targets = replace(batch.targets, semantic=semantic, presence=presence)
+        labelled = int((semantic != IGNORE_INDEX).sum())
+        return replace(batch, targets=targets, num_labelled=labelled)
 
     def image_ids(self, iteration: int) -> list[int]:
         """Return the image ids of a whole global batch."""
@@ -194,6 +213,33 @@ class TrainBatches(Dataset[Batch]):
         place = iteration * self.recipe.batch_size + position
         epoch, within = divmod(place, len(self.samples))
         return int(epoch_order(self.seed, epoch, len(self.samples))[within])
+
+
+def strong_samples(samples: SplitDataset, per_class: int) -> frozenset[int]:
+    """Choose the images whose label maps a semi-supervised training uses.
+
+    Images are taken in an order that follows from their names, each one that has a class with
+    fewer than ``per_class`` images so far; so the choice does not depend on the seed.
+
+    Raises:
+        ConfigError: The split has no semantic truth.
+    """
+    names = [hashlib.sha256(record.stem.encode()).digest() for record in samples.records]
+    have = np.zeros(IGNORE_INDEX, dtype=np.int64)
+    strong = []
+    for index in sorted(range(len(names)), key=names.__getitem__):
+        present = _classes(samples[index])
+        if (present & (have < per_class)).any():
+            strong.append(index)
+            have += present
+    return frozenset(strong)
+
+
+def _classes(sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which train ids an image shows, bool [255]."""
+    if sample.semantic is None:
+        raise ConfigError("masks_per_class needs a semantic truth", fix="remove it")
+    return np.bincount(sample.semantic.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX] > 0
 
 
 @lru_cache(maxsize=4)

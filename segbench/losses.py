@@ -72,10 +72,16 @@ def class_presence(logits: Tensor, target: Tensor, *, ignore_index: int = IGNORE
     ``logits`` are [N, C], one a class of each image. Zhang et al., "Context Encoding for
     Semantic Segmentation", CVPR 2018 (SE loss).
     """
+    present = presence_of(target, logits.shape[1], ignore_index=ignore_index)
+    return functional.binary_cross_entropy_with_logits(logits.float(), present)
+
+
+def presence_of(target: Tensor, num_classes: int, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Return which classes each image has, float32 [N, C] of 0 and 1."""
     counted = target != ignore_index
-    classes = functional.one_hot(target.where(counted, 0), logits.shape[1])
-    present = (classes * counted.unsqueeze(-1)).flatten(1, 2).amax(1)
-    return functional.binary_cross_entropy_with_logits(logits.float(), present.float())
+    numbers = target.where(counted, num_classes).flatten(1)
+    present = torch.zeros(len(target), num_classes + 1, device=target.device)
+    return present.scatter_(1, numbers, 1.0)[:, :num_classes]
 
 
 def _of_target(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:

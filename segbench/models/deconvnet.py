@@ -14,7 +14,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.layers.unpool import max_pool_with_places, max_unpool
+from segbench.layers.unpool import Size, max_pool_with_places, max_unpool
 from segbench.layers.vgg import convolutions, vgg16_stages
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
@@ -28,6 +28,27 @@ DECODER = (
 )
 """Widths through each stage of transposed convolutions."""
 FC_CHANNELS = 4096
+
+
+class UnpoolingDecoder(nn.Module):
+    """Unpooling at remembered places, then transposed convolutions, stage by stage.
+
+    Args:
+        stages: Widths through each stage.
+    """
+
+    def __init__(self, stages: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(_transposed(widths) for widths in stages)
+
+    def forward(self, features: Tensor, memory: Sequence[tuple[Tensor, Size]]) -> Tensor:
+        """Return features at the size before the first pooling.
+
+        ``memory`` holds the places of the maxima and the size of the map of each pooling.
+        """
+        for stage, (places, size) in zip(self.stages, reversed(memory), strict=True):
+            features = stage(max_unpool(features, places, size))
+        return features
 
 
 class DeconvNet(SemanticModel):
@@ -54,10 +75,10 @@ class DeconvNet(SemanticModel):
         deep = decoder[0][0]
         self.encoder = encoder
         self.smallest = window * 2 ** len(encoder)
-        self.fc6 = _norm_relu(nn.Conv2d(deep, fc_channels, window))
-        self.fc7 = _norm_relu(nn.Conv2d(fc_channels, fc_channels, 1))
-        self.fc6_deconv = _norm_relu(nn.ConvTranspose2d(fc_channels, deep, window))
-        self.decoder = nn.ModuleList(_transposed(widths) for widths in decoder)
+        self.fc6 = norm_relu(nn.Conv2d(deep, fc_channels, window))
+        self.fc7 = norm_relu(nn.Conv2d(fc_channels, fc_channels, 1))
+        self.fc6_deconv = norm_relu(nn.ConvTranspose2d(fc_channels, deep, window))
+        self.decoder = UnpoolingDecoder(decoder)
         self.classifier = nn.Conv2d(decoder[-1][-1], num_classes, 1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -68,19 +89,18 @@ class DeconvNet(SemanticModel):
         for stage in self.encoder:
             features, places, size = max_pool_with_places(stage(features))
             memory.append((places, size))
-        features = self.fc6_deconv(self.fc7(self.fc6(features)))
-        for stage, (places, size) in zip(self.decoder, reversed(memory), strict=True):
-            features = stage(max_unpool(features, places, size))
+        features = self.decoder(self.fc6_deconv(self.fc7(self.fc6(features))), memory)
         return {"logits": self.classifier(features)[..., :height, :width]}
 
 
-def _norm_relu(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+def norm_relu(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    """Return the layer with BatchNorm and ReLU behind it."""
     return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace=True))
 
 
 def _transposed(widths: Sequence[int]) -> nn.Sequential:
     steps = pairwise(widths)
-    return nn.Sequential(*(_norm_relu(nn.ConvTranspose2d(a, b, 3, padding=1)) for a, b in steps))
+    return nn.Sequential(*(norm_relu(nn.ConvTranspose2d(a, b, 3, padding=1)) for a, b in steps))
 
 
 @register_model(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -51,6 +53,7 @@ COUNTS = [
     ("hrnet_w48", 19, 65_858_659),
     ("ocrnet_hrnet_w18", 19, 12_080_036),
     ("ocrnet_hrnet_w48", 19, 70_371_446),
+    ("decouplednet", 21, 427_078_678),
 ]
 MACS = [
     ("enet", 19, (512, 1024), 4.04),
@@ -261,3 +264,69 @@ def test_hrnet_keeps_four_resolutions_and_reads_them_all():
     assert model.backbone.channels == 48 + 96 + 192 + 384 == 720
     assert [len(stage) for stage in model.backbone.stages] == [1, 4, 3]
     assert [len(stage[0].branches) for stage in model.backbone.stages] == [2, 3, 4]
+
+
+@pytest.fixture
+def decoupled():
+    torch.manual_seed(0)
+    model = create_model("decouplednet_tiny", 4).train()
+    semantic = torch.zeros(2, 96, 96, dtype=torch.long)
+    semantic[:, 48:] = 2
+    return model, model(torch.randn(2, 3, 96, 96)), semantic
+
+
+def parts_with_gradient(model: nn.Module, loss: torch.Tensor) -> set[str]:
+    model.zero_grad()
+    loss.backward(retain_graph=True)
+    return {
+        name.split(".")[0]
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+
+
+def test_decoupled_branches_train_apart(decoupled):
+    model, outputs, semantic = decoupled
+    losses = model.loss(outputs, SimpleNamespace(semantic=semantic))
+    assert parts_with_gradient(model, losses["classification"]) == {"classification"}
+    assert parts_with_gradient(model, losses["segmentation"]) == {"bridge", "segmentation"}
+
+
+def test_decoupled_network_learns_from_image_labels_alone(decoupled):
+    model, outputs, semantic = decoupled
+    presence = torch.zeros(2, 255, dtype=torch.bool)
+    presence[:, [0, 2]] = True
+    hidden = torch.full_like(semantic, 255)
+    losses = model.loss(outputs, SimpleNamespace(semantic=hidden, presence=presence))
+    assert losses["segmentation"].item() == 0
+    truth = torch.tensor([[1.0, 0, 1, 0]] * 2)
+    expected = functional.binary_cross_entropy_with_logits(outputs["presence"], truth)
+    assert torch.allclose(losses["classification"], expected)
+
+
+def test_bridge_is_the_gradient_of_the_class_score(decoupled):
+    """Transposed layers behind shut ReLUs are back-propagation from the score to pool5."""
+    model = decoupled[0].eval()
+    pooled = torch.randn(1, 96, 6, 6, requires_grad=True)
+    classifier = model.classification
+    hidden6 = functional.relu(classifier.fc6(pooled))
+    hidden7 = functional.relu(classifier.fc7(hidden6))
+    score = classifier.fc8(hidden7)[0, 3, 0, 0]
+    (gradient,) = torch.autograd.grad(score, pooled)
+    model.bridge.copy_from(classifier)
+    model.bridge.norm_relevance = nn.Identity()
+    found = {"presence": torch.zeros(1, 4), "pooled": pooled, "hidden": (hidden6, hidden7)}
+    relevance = model.bridge(found, torch.tensor([3]))[:, 96:]
+    assert torch.allclose(relevance, gradient, atol=1e-6)
+
+
+def test_only_classes_that_are_found_are_segmented():
+    torch.manual_seed(0)
+    model = create_model("decouplednet_tiny", 5, background=True).eval()
+    with torch.no_grad():
+        model.classification.fc8.weight.zero_()
+        model.classification.fc8.bias.copy_(torch.tensor([-1.0, 2.0, -3.0, 4.0]))
+        logits = model(torch.randn(1, 3, 50, 70))["logits"][0]
+    assert torch.equal(logits[0], torch.zeros(50, 70)), "the rest of the image scores 0"
+    assert (logits[[1, 3]] == -50).all()
+    assert (logits[[2, 4]].abs() < 50).all()

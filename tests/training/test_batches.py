@@ -132,3 +132,24 @@ def test_samples_are_kept_when_they_fit(
     monkeypatch.setattr("segbench.data.CACHE_BYTES", 100)
     samples = SplitDataset(toys, "train", task="semantic")
     assert samples[2] is not samples[2]
+
+
+def test_semi_supervised_batches_hide_the_maps_of_weak_images(toys: PreparedDataset) -> None:
+    whole, weak = batches(toys), batches(toys, masks_per_class=1)
+    assert whole.strong is None and weak.strong is not None
+    assert 1 <= len(weak.strong) < len(weak.samples)
+    strong_ids = {weak.samples.records[i].image_id for i in weak.strong}
+    pairs = zip(weak.samples.records, weak.samples, strict=True)
+    classes = {record.image_id: np.unique(sample.semantic).tolist() for record, sample in pairs}
+    for iteration in range(6):
+        plain, batch = whole[iteration], weak[iteration]
+        assert plain.targets.presence is None and batch.targets.presence is not None
+        assert batch.image_ids == plain.image_ids
+        rows = zip(batch.image_ids, batch.targets.semantic, plain.targets.semantic, strict=True)
+        for position, (image_id, semantic, truth) in enumerate(rows):
+            expected = truth if image_id in strong_ids else torch.full_like(truth, 255)
+            assert torch.equal(semantic, expected)
+            labels = torch.nonzero(batch.targets.presence[position]).flatten().tolist()
+            assert labels == [label for label in classes[image_id] if label != 255]
+    with pytest.raises(ConfigError, match="needs a semantic truth"):
+        batches(toys, masks_per_class=1, task="instance")
