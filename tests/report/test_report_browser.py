@@ -134,7 +134,7 @@ def test_a_view_is_an_address(visit):
         bar.get_by_role("searchbox").fill("n")
         page.locator(f"input[name=x-{SEMANTIC}][value=gmacs]").check()
         expected, address = view(page), page.url
-        assert expected[1][2] == "mIoU" and len(expected[1]) == 6
+        assert expected[1][2] == "mIoU" and len(expected[1]) == 8
     assert "#" in address
     with visit("index.html", hash_="#" + address.split("#")[1]) as seen:
         assert view(seen.page) == expected
