@@ -111,6 +111,18 @@ def test_intervals_of_95_percent_hold_the_truth_93_to_97_times(
     assert 0.93 <= coverage(make, part, get_protocol(protocol), metric, rounds) <= 0.97
 
 
+def test_intervals_of_ap_hold_the_score_and_have_two_ends():
+    """Few images for many classes: every draw lies above the score, and BCa has no lower end."""
+    for seed in range(5):
+        parts = {"segm": instance_counts(seed, images=30, classes=12)}
+        found = stats.interval(parts, get_protocol("coco-instances"), "ap")
+        draws = stats.interval(parts, get_protocol("coco-instances"), "ap", method="percentile")
+        assert found.method == "shifted"
+        assert 0 < found.low < found.estimate <= found.high < 1
+        assert found.low < draws.low
+        assert found.high < draws.high
+
+
 def test_equal_runs_are_rarely_separable():
     """Two predictions of one skill on samples of images: 3 to 7 of 100 comparisons reject."""
     first, second = (semantic_counts(seed, images=5000) for seed in (1, 2))
