@@ -129,13 +129,16 @@ def _check_categories(
         raise DataError(
             f"{document}: its categories are not the classes of the dataset's YAML file: "
             + "; ".join(problems[:5]),
-            fix=f"classes: {_ready_made(listed, used, mark=spec.coco_panoptic is not None)}",
+            fix=f"classes: {_ready_made(listed, mark=spec.coco_panoptic is not None)}",
         )
 
 
-def _ready_made(listed: Mapping[Any, Json], used: set[Any], *, mark: bool) -> str:
-    """Return the categories of a file as one would write them in YAML; ``mark`` the things."""
-    wanted = {number: entry for number, entry in listed.items() if number in used} or listed
+def _ready_made(listed: Mapping[Any, Json], *, mark: bool) -> str:
+    """Return the categories of a file as one would write them in YAML; ``mark`` the things.
+
+    Number 0 is left out: some exports put a dummy there.
+    """
+    wanted = {number: entry for number, entry in listed.items() if number}
     entries = [
         f"{json.dumps(str(entry.get('name')), ensure_ascii=False)}: "
         + (f"{{id: {number}, thing: true}}" if mark and entry.get("isthing") else f"{number}")
