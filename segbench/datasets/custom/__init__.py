@@ -16,7 +16,8 @@ from segbench.config import load_yaml
 from segbench.datasets.custom.coco import coco_images
 from segbench.datasets.custom.listing import assign, in_split, pairs
 from segbench.datasets.custom.palette import colors_for
-from segbench.datasets.custom.spec import NAME, SPLIT, CustomDataset
+from segbench.datasets.custom.problems import NAME, SPLIT
+from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.custom.truth import load_objects, load_semantic, mask_rule, object_rule
 from segbench.datasets.source import SourceImage
 from segbench.errors import ConfigError

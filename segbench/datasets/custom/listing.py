@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from segbench.datasets.custom.spec import REST, SPLIT, CustomDataset
+from segbench.datasets.custom.problems import REST, SPLIT
+from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.source import files_by_stem
 from segbench.errors import DataError
 
