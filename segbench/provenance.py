@@ -32,7 +32,7 @@ NEUTRAL = frozenset(
 READERS = {".yaml": "datasets.custom", ".yml": "datasets.custom"}
 """Module that gives a source which is no Python its meaning."""
 PACKAGES = (
-    "numpy", "pillow", "pycocotools", "scikit-image", "scikit-learn", "scipy",
+    "numba", "numpy", "pillow", "pycocotools", "scikit-image", "scikit-learn", "scipy",
     "timm", "torch", "torchvision",
 )  # fmt: skip
 
