@@ -77,13 +77,21 @@ class Recipe(Strict):
     iterations: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
     """Images of one optimiser step, over all processes."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     base_lr: Annotated[float, Field(gt=0)]
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
+    """A head of 10 times the backbone's rate is ten times the base_lr with a factor of 0.1."""
+    bias_lr_factor: Annotated[float, Field(ge=0)] = 1.0
+    """Rate of the biases relative to that of the weights beside them; Caffe's are often 2."""
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    bias_weight_decay: bool = True
+    """False leaves biases, those of normalisation included, out of weight_decay, as in Caffe."""
+    schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     poly_power: Annotated[float, Field(gt=0)] = 0.9
+    step_interval: Annotated[int, Field(gt=0)] | None = None
+    """Iterations after which ``schedule: step`` multiplies the rate by ``step_factor``."""
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_iterations: Annotated[int, Field(ge=0)] = 0
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     class_weights: tuple[float, ...] | None = None
@@ -121,6 +129,8 @@ class Recipe(Strict):
             raise ValueError("warmup_iterations must be smaller than iterations")
         if self.inference == "slide" and self.window is None:
             raise ValueError("inference: slide needs a window")
+        if (self.schedule == "step") != (self.step_interval is not None):
+            raise ValueError("schedule: step and step_interval go together")
         if self.class_weights is not None and self.class_weight_power is not None:
             raise ValueError("give class_weights or class_weight_power, not both")
         return self

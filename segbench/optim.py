@@ -1,7 +1,8 @@
 """Optimiser and learning-rate schedule of a recipe.
 
 The learning rate is a pure function of the iteration, so resuming needs no scheduler state.
-Weight decay applies to every parameter, normalisation and bias included.
+Weight decay applies to every parameter, normalisation included, and biases unless the recipe
+leaves them out.
 """
 
 from __future__ import annotations
@@ -14,36 +15,45 @@ from torch import nn
 
 from segbench.config import Recipe
 
+RMSPROP_SMOOTHING = 0.9
+"""Decay of RMSprop's mean of squares, as Theano's libraries had it; PyTorch's default is 0.99."""
+
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return SGD or AdamW over the trainable parameters of a model.
+    """Return the recipe's optimiser over the trainable parameters of a model.
 
     Parameters that ``model.backbone_parameters()`` yields learn at ``backbone_lr_factor``
-    times the rate of the rest.
+    times the rate of the rest, and biases at ``bias_lr_factor`` times that of weights. Adam's
+    weight decay is added to the gradient, AdamW's is not; RMSprop has no momentum.
     """
-    groups = _parameter_groups(model, recipe.backbone_lr_factor)
+    groups, rate = _parameter_groups(model, recipe), recipe.base_lr
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(
-            groups, lr=recipe.base_lr, weight_decay=recipe.weight_decay, fused=True
-        )
-    return torch.optim.SGD(
-        groups,
-        lr=recipe.base_lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=rate, fused=True)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, alpha=RMSPROP_SMOOTHING)
+    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=True)
 
 
-def _parameter_groups(model: nn.Module, backbone_lr_factor: float) -> list[dict[str, Any]]:
+def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return one group for each learning rate and weight decay."""
     listing = getattr(model, "backbone_parameters", None)
     backbone = {id(p) for p in listing()} if callable(listing) else set()
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if id(p) not in backbone], "lr_factor": 1.0},
-        {"params": [p for p in trainable if id(p) in backbone], "lr_factor": backbone_lr_factor},
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = recipe.backbone_lr_factor if id(parameter) in backbone else 1.0
+        decay = recipe.weight_decay
+        if name.endswith("bias"):
+            rate *= recipe.bias_lr_factor
+            decay *= recipe.bias_weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": held, "lr_factor": rate, "weight_decay": decay}
+        for (rate, decay), held in groups.items()
     ]
-    return [group for group in groups if group["params"]]
 
 
 def learning_rate(recipe: Recipe, iteration: int) -> float:
@@ -51,7 +61,8 @@ def learning_rate(recipe: Recipe, iteration: int) -> float:
 
     Warm-up rises linearly from base_lr / (w + 1) at step 0 to base_lr at step w =
     ``warmup_iterations``. From there, with t from 0 to 1 over the remaining steps, poly is
-    base_lr (1 - t) ** poly_power, cosine base_lr (1 + cos(pi t)) / 2, constant base_lr.
+    base_lr (1 - t) ** poly_power, cosine base_lr (1 + cos(pi t)) / 2, constant base_lr, and
+    step base_lr times step_factor after each ``step_interval`` of them.
     """
     warmup = recipe.warmup_iterations
     if iteration < warmup:
@@ -61,6 +72,9 @@ def learning_rate(recipe: Recipe, iteration: int) -> float:
         return float(recipe.base_lr * (1 - progress) ** recipe.poly_power)
     if recipe.schedule == "cosine":
         return recipe.base_lr * (1 + math.cos(math.pi * progress)) / 2
+    if recipe.schedule == "step" and recipe.step_interval is not None:
+        done = (iteration - warmup) // recipe.step_interval
+        return float(recipe.base_lr * recipe.step_factor**done)
     return recipe.base_lr
 
 

@@ -5,6 +5,7 @@ import torch
 import training_toys
 from torch import nn
 
+from segbench.errors import ConfigError
 from segbench.optim import build_optimizer, learning_rate, set_learning_rate
 
 
@@ -53,3 +54,85 @@ def test_optimizer_of_the_recipe() -> None:
     optimizer = build_optimizer(nn.Linear(2, 2), recipe)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.param_groups[0]["weight_decay"] == 0.03
+
+
+def test_biases_learn_at_their_own_rate_in_backbone_and_head() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = nn.Linear(2, 2), nn.Linear(2, 1)
+
+        def backbone_parameters(self):
+            return self.backbone.parameters()
+
+    model = Model()
+    recipe = training_toys.recipe(backbone_lr_factor=0.1, bias_lr_factor=2.0)
+    optimizer = build_optimizer(model, recipe)
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert rates == {
+        id(model.head.weight): 0.5,
+        id(model.head.bias): 1.0,
+        id(model.backbone.weight): 0.05,
+        id(model.backbone.bias): 0.1,
+    }
+
+
+@pytest.mark.parametrize(("interval", "factor"), [(3, 0.1), (1, 0.995)])
+def test_steps_equal_those_of_torch(interval: int, factor: float) -> None:
+    recipe = training_toys.recipe(
+        schedule="step", step_interval=interval, step_factor=factor, warmup_iterations=0
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.base_lr)
+    expected = torch.optim.lr_scheduler.StepLR(optimizer, interval, gamma=factor)
+    for iteration in range(recipe.iterations):
+        assert learning_rate(recipe, iteration) == pytest.approx(expected.get_last_lr()[0])
+        optimizer.step()
+        expected.step()
+
+
+def test_steps_are_counted_from_the_end_of_the_warm_up() -> None:
+    recipe = training_toys.recipe(
+        schedule="step", step_interval=2, step_factor=0.5, warmup_iterations=1, base_lr=1.0
+    )
+    assert [learning_rate(recipe, i) for i in range(6)] == [0.5, 1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def test_steps_need_an_interval() -> None:
+    for values in ({"schedule": "step"}, {"step_interval": 5}):
+        with pytest.raises(ConfigError, match="schedule: step and step_interval go together"):
+            training_toys.recipe(**values)
+
+
+def test_rmsprop_divides_by_the_smoothed_square() -> None:
+    weight = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(weight.weight, 1.0)
+    recipe = training_toys.recipe(optimizer="rmsprop", base_lr=0.01, weight_decay=0.0)
+    optimizer = build_optimizer(weight, recipe)
+    set_learning_rate(optimizer, 0.01)
+    weight.weight.grad = torch.full_like(weight.weight, 3.0)
+    optimizer.step()
+    # the mean of squares starts at 0: after one step it is (1 - 0.9) 3^2
+    assert weight.weight.item() == pytest.approx(1 - 0.01 * 3 / (0.1 * 9) ** 0.5, abs=1e-6)
+
+
+def test_decay_of_adam_goes_through_its_moments() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 2.0)
+    recipe = training_toys.recipe(optimizer="adam", base_lr=0.01, weight_decay=0.5)
+    optimizer = build_optimizer(layer, recipe)
+    set_learning_rate(optimizer, 0.01)
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimizer.step()
+    # with decay in the gradient the first step is the rate, whatever the decay
+    assert layer.weight.item() == pytest.approx(1.99, abs=1e-6)
+
+
+def test_biases_may_be_left_out_of_weight_decay() -> None:
+    model = nn.Linear(2, 2)
+    recipe = training_toys.recipe(weight_decay=0.01, bias_weight_decay=False)
+    groups = build_optimizer(model, recipe).param_groups
+    decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    assert decays == {id(model.weight): 0.01, id(model.bias): 0.0}
+    with_biases = build_optimizer(model, training_toys.recipe(weight_decay=0.01)).param_groups
+    assert [(g["weight_decay"], len(g["params"])) for g in with_biases] == [(0.01, 2)]
