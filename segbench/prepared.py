@@ -40,12 +40,14 @@ class PreparedDataset:
                 f"{root} is not a prepared dataset: it has no dataset.json",
                 fix=f"segbench prepare {Path(root).name} --out {root}",
             )
-        wrong = _wrong_parts(read_json(dataset.description_file))
+        description = read_json(dataset.description_file)
+        wrong = _wrong_parts(description)
         if wrong:
             raise DataError(
                 f"{dataset.description_file}: {wrong}",
                 fix="prepare the dataset again with this version of segbench",
             )
+        vars(dataset)["description"] = description  # what was opened stays what it was
         return dataset
 
     @property
