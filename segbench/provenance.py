@@ -27,6 +27,7 @@ from segbench import __version__
 PACKAGE = Path(__file__).parent
 NEUTRAL = frozenset(
     {"errors", "progress", "provenance", "registry", "config", "lease", "checkpoint", "__init__"}
+    | {"pool", "jit"}
 )
 """Modules that cannot change a number: messages, logs, bookkeeping, storage."""
 READERS = {".yaml": "datasets.custom", ".yml": "datasets.custom"}
