@@ -1,7 +1,9 @@
 """COCO 2017: published instances stay as they are, panoptic truth gives the semantic one."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from segbench.datasets import dataset_info, prepare_dataset
+from segbench.datasets.checks import check_prepared
 from segbench.errors import ConfigError, DataError
 from segbench.formats import read_json, read_label_map
+
+SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 
 
 @pytest.fixture
@@ -101,3 +106,18 @@ def test_broken_documents_are_named(raw, tmp_path, file, change, message):
     edit(raw / "annotations" / f"{file}_val2017.json", change)
     with pytest.raises(DataError, match=message):
         prepare_dataset("coco2017", tmp_path / "out", raw=raw)
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not (SHARED / "coco_panoptic").is_dir(), reason="no shared data")
+def test_the_real_subset_is_prepared_and_clean(tmp_path):
+    dataset = prepare_dataset(
+        "coco2017",
+        tmp_path / "out",
+        raw=SHARED / "coco_panoptic",
+        options={"instances": "panoptic"},
+    )
+    assert dataset.description["splits"] == {"train": 100, "val": 50}
+    findings = check_prepared(dataset, workers=1).findings
+    assert not [str(finding) for finding in findings if finding.level == "error"]
+    assert {f.kind for f in findings} <= {"partial-split", "absent-class"}
