@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -15,10 +16,18 @@ from segbench.checkpoint import load_weights_into
 from segbench.config import Recipe
 from segbench.errors import ConfigError, TrainingError
 from segbench.formats import atomic_path
+from segbench.losses import Criterion, class_weights
 from segbench.prepared import PreparedDataset
+from segbench.progress import track
 from segbench.registry import create_model, model_info
+from segbench.truth import SplitTruth
 from segbench.types import CategoryTable, Task
 
+CLASS_WEIGHT_KEYS = frozenset({"class_weights", "class_weight_power", "class_weighting"})
+LOSS_KEYS = CLASS_WEIGHT_KEYS | {
+    key for key in Recipe.model_fields if key.startswith(("loss", "aux_", "border_"))
+}
+"""Recipe fields that only models heed that have no loss of their own."""
 PREDICTION_SETTINGS = (
     "score_threshold",
     "panoptic_threshold",
@@ -62,46 +71,82 @@ def build_model(recipe: Recipe, table: CategoryTable, *, pretrained: bool = True
     return model
 
 
-def set_class_weights(model: nn.Module, recipe: Recipe, dataset: PreparedDataset) -> None:
-    """Give the model the class weights of its recipe, in the order of its label maps.
+def set_loss(model: nn.Module, recipe: Recipe, dataset: PreparedDataset) -> None:
+    """Give the model the loss of its recipe, class weights in the order of its label maps.
 
     Raises:
-        ConfigError: Their number is wrong, the model has no use for them, or the dataset
-            does not say how often its classes occur.
+        ConfigError: The model has no use for what the recipe says, or the class weights do
+            not fit the dataset.
     """
+    _refuse_unused(model, recipe)
+    if not getattr(model, "own_loss", True):
+        model.criterion = Criterion.of(recipe)  # type: ignore[assignment]
+        model.aux_weights = recipe.aux_weights  # type: ignore[assignment]
     weights = _class_weights(recipe, dataset)
     if weights is None:
         return
-    if not hasattr(model, "class_weights"):
-        raise ConfigError(
-            f"model '{recipe.model}' takes no class weights",
-            fix="remove class_weights and class_weight_power from the recipe",
-        )
     order = dataset.table.panoptic_order if recipe.task == "panoptic" else range(len(weights))
     model.class_weights = torch.tensor([weights[train_id] for train_id in order])
 
 
+def _refuse_unused(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse loss settings of a recipe that its model would not heed."""
+    fields = Recipe.model_fields
+    given = {key for key in LOSS_KEYS if getattr(recipe, key) != fields[key].default}
+    unused: set[str] = set()
+    if getattr(model, "own_loss", not hasattr(model, "class_weights")):
+        unused |= given & CLASS_WEIGHT_KEYS
+    if getattr(model, "own_loss", True):
+        unused |= given - CLASS_WEIGHT_KEYS
+    if unused:
+        raise ConfigError(
+            f"model '{recipe.model}' has a loss of its own, without {', '.join(sorted(unused))}",
+            fix="remove them from the recipe",
+        )
+
+
 def _class_weights(recipe: Recipe, dataset: PreparedDataset) -> list[float] | None:
-    classes = len(dataset.table)
     if recipe.class_weights is not None:
-        if len(recipe.class_weights) != classes:
+        if len(recipe.class_weights) != len(dataset.table):
             raise ConfigError(
-                f"class_weights: expected {classes} numbers, one a class of '{dataset.name}', "
-                f"found {len(recipe.class_weights)}"
+                f"class_weights: expected {len(dataset.table)} numbers, one a class of "
+                f"'{dataset.name}', found {len(recipe.class_weights)}"
             )
         return list(recipe.class_weights)
-    if recipe.class_weight_power is None:
-        return None
+    if recipe.class_weight_power is not None:
+        return class_weights.power(_pixels(recipe, dataset), recipe.class_weight_power)
+    if recipe.class_weighting == "enet":
+        return class_weights.enet(_pixels(recipe, dataset))
+    if recipe.class_weighting == "median_frequency":
+        return class_weights.median_frequency(*_pixels_and_areas(recipe, dataset))
+    return None
+
+
+def _pixels(recipe: Recipe, dataset: PreparedDataset) -> list[int]:
+    """Return how many pixels of the training split each class has."""
     histograms = dataset.description.get("class_histogram", {})
-    histogram = histograms.get(recipe.train_split, {}).get("pixels", [])
-    if len(histogram) != classes:
+    histogram: list[int] = histograms.get(recipe.train_split, {}).get("pixels", [])
+    if len(histogram) != len(dataset.table):
         raise ConfigError(
             f"{dataset.description_file} has no class_histogram of split '{recipe.train_split}', "
-            "which class_weight_power needs",
+            "which class_weight_power and class_weighting need",
             fix="prepare the dataset again, or write class_weights into the recipe",
         )
-    most = max(histogram)
-    return [(most / n) ** recipe.class_weight_power if n else 1.0 for n in histogram]
+    return histogram
+
+
+def _pixels_and_areas(recipe: Recipe, dataset: PreparedDataset) -> tuple[list[int], list[int]]:
+    """Return pixels of each class, and pixels of all images that show it; reads every map."""
+    truth = SplitTruth(dataset, recipe.train_split, task="semantic")
+    pixels, areas = np.zeros((2, len(dataset.table)), dtype=np.int64)
+    for record in track(truth.records, len(truth.records), "class frequencies"):
+        semantic = truth.sample(record).semantic
+        if semantic is None:
+            raise ConfigError("class_weighting needs a semantic truth", fix="remove it")
+        counts = np.bincount(semantic.ravel(), minlength=len(pixels))[: len(pixels)]
+        pixels += counts
+        areas += np.where(counts > 0, semantic.size, 0)
+    return pixels.tolist(), areas.tolist()
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

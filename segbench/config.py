@@ -69,6 +69,14 @@ class Recipe(Strict):
     horizontal_flip: bool = False
     color_jitter: Fraction = 0.0
     """Brightness, contrast and per-channel tint, each drawn from 1 +- this."""
+    elastic: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation in pixels of the displacements of a coarse grid (U-Net: 10)."""
+    elastic_grid: Annotated[int, Field(ge=2)] = 3
+    """Points of that grid on each axis."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Rotation by up to this many degrees to either side; corners become ignored."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur, its sigma drawn from 0.15 to 1.15 pixels."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Cyclic translation by up to this many pixels on each axis."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -98,6 +106,27 @@ class Recipe(Strict):
     """Weight of each train id in the semantic loss."""
     class_weight_power: Fraction | None = None
     """Weights (largest frequency / frequency) ** power from the training split."""
+    class_weighting: Literal["none", "median_frequency", "enet"] = "none"
+    """Weights by SegNet's or ENet's formula from the training split."""
+    loss: Literal["cross_entropy", "ohem", "focal", "dice", "jaccard", "lovasz"] = "cross_entropy"
+    """Loss of a semantic network's map and of its auxiliary maps."""
+    loss_threshold: Fraction = 0.7
+    """``ohem``: pixels whose class is less probable are hard."""
+    loss_min_kept: Annotated[int, Field(ge=0)] = 100_000
+    """``ohem``: at least so many pixels of a process's batch are hard."""
+    loss_gamma: Annotated[float, Field(ge=0)] = 2.0
+    """``focal``: the exponent that quietens what is already right."""
+    loss_smooth: Annotated[float, Field(ge=0)] = 1.0
+    """``dice``, ``jaccard``: pixels added to numerator and denominator (epsilon)."""
+    loss_cross_entropy: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a cross-entropy beside another loss."""
+    aux_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Weight of each auxiliary map in the loss, as ICNet's cascade; None: the model's own."""
+    border_weight: Annotated[float, Field(ge=0)] = 0.0
+    """U-Net's w0 (10 in the paper): pixels between two close regions count up to 1 + this."""
+    border_sigma: Annotated[float, Field(gt=0)] = 5.0
+    border_background: Annotated[int, Field(ge=0)] = 0
+    """Train id of what lies between the regions."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     deterministic: bool = True
@@ -131,9 +160,20 @@ class Recipe(Strict):
             raise ValueError("inference: slide needs a window")
         if (self.schedule == "step") != (self.step_interval is not None):
             raise ValueError("schedule: step and step_interval go together")
-        if self.class_weights is not None and self.class_weight_power is not None:
-            raise ValueError("give class_weights or class_weight_power, not both")
+        self._check_loss()
         return self
+
+    def _check_loss(self) -> None:
+        formula = self.class_weighting != "none"
+        if (self.class_weights is not None) + (self.class_weight_power is not None) + formula > 1:
+            raise ValueError(
+                "give one of class_weights, class_weight_power and class_weighting, not several"
+            )
+        by_pixel = self.loss in ("cross_entropy", "ohem", "focal") or self.loss_cross_entropy
+        if self.border_weight and not by_pixel:
+            raise ValueError(f"border_weight weighs pixels, which loss: {self.loss} does not")
+        if self.border_weight and self.task != "semantic":
+            raise ValueError("border_weight is for task: semantic")
 
 
 class DatasetConfig(Strict):

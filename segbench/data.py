@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segbench.config import Recipe
 from segbench.errors import ConfigError
+from segbench.losses.border import border_weights, cells_of
 from segbench.prepared import PreparedDataset
 from segbench.transforms import TrainPreset, View, boxes_of, pad, to_view
 from segbench.truth import SplitTruth
@@ -44,18 +45,20 @@ class Targets:
     ``labels`` int64 [n] from 1, ``masks`` bool [n, H, W]. ``sizes`` height and width of each
     image before padding. ``presence`` bool [N, 255], the image labels, is there when training is
     semi-supervised; the label maps of weak images are then ignored altogether.
+    ``pixel_weights`` float32 [N, H, W] is there when the recipe has a ``border_weight``.
     """
 
     semantic: Tensor | None
     instances: list[dict[str, Tensor]] | None
     sizes: list[tuple[int, int]]
     presence: Tensor | None = None
+    pixel_weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Targets:
         """Return the targets on a device."""
-        semantic = None if self.semantic is None else self.semantic.to(device, non_blocking=True)
-        presence = None if self.presence is None else self.presence.to(device, non_blocking=True)
-        moved = replace(self, semantic=semantic, presence=presence)
+        maps = {name: getattr(self, name) for name in ("semantic", "presence", "pixel_weights")}
+        here = {k: v.to(device, non_blocking=True) for k, v in maps.items() if v is not None}
+        moved = replace(self, **here)
         if self.instances is None:
             return moved
         instances = [
@@ -192,6 +195,8 @@ class TrainBatches(Dataset[Batch]):
         ]
         ids = [self.samples.records[i].image_id for i in chosen]
         batch = collate(views, ids, divisor=DIVISOR[self.recipe.task])
+        if self.recipe.border_weight:
+            batch = self._with_border_weights(batch)
         return batch if self.strong is None else self._weakened(batch, chosen)
 
     def _weakened(self, batch: Batch, chosen: Sequence[int]) -> Batch:
@@ -203,6 +208,21 @@ class TrainBatches(Dataset[Batch]):
         targets = replace(batch.targets, semantic=semantic, presence=presence)
         labelled = int((semantic != IGNORE_INDEX).sum())
         return replace(batch, targets=targets, num_labelled=labelled)
+
+    def _with_border_weights(self, batch: Batch) -> Batch:
+        """Weigh the pixels between the connected regions of each image's label map."""
+        recipe = self.recipe
+        assert batch.targets.semantic is not None
+        maps = [
+            border_weights(
+                cells_of(labels.numpy(), background=recipe.border_background),
+                strength=recipe.border_weight,
+                sigma=recipe.border_sigma,
+            )
+            for labels in batch.targets.semantic
+        ]
+        weights = torch.from_numpy(np.stack(maps))
+        return replace(batch, targets=replace(batch.targets, pixel_weights=weights))
 
     def image_ids(self, iteration: int) -> list[int]:
         """Return the image ids of a whole global batch."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segbench.building import build_model, set_class_weights
+from segbench.building import build_model, set_loss
 from segbench.checkpoint import (
     clean_temporaries,
     clear_checkpoints,
@@ -114,7 +114,7 @@ def start_run(
     batches = TrainBatches(samples, recipe, seed=seed, rank=group.rank, world_size=group.world_size)
     torch.manual_seed(seed)
     model = build_model(recipe, dataset.table)
-    set_class_weights(model, recipe, dataset)
+    set_loss(model, recipe, dataset)
     form = torch.channels_last if recipe.channels_last else torch.preserve_format
     model.to(device=device, memory_format=form)  # type: ignore[call-overload]
     fp16 = autocast_dtype(recipe, device) == torch.float16

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from segbench.errors import ConfigError
 from segbench.layers.conv import resize
-from segbench.losses import cross_entropy
+from segbench.losses import Criterion
 from segbench.types import Prediction
 
 
@@ -34,6 +35,8 @@ class SemanticModel(nn.Module):
         aux_weight: Weight of each auxiliary map in the loss.
     """
 
+    own_loss = False
+    """Whether the loss is the architecture's alone, so that a recipe cannot choose one."""
     class_weights: Tensor | None
 
     def __init__(self, num_classes: int, *, aux_weight: float = 0.4) -> None:
@@ -42,18 +45,24 @@ class SemanticModel(nn.Module):
             raise ConfigError(f"num_classes must be at least 2, found {num_classes}")
         self.num_classes = num_classes
         self.aux_weight = aux_weight
+        self.aux_weights: tuple[float, ...] | None = None
+        self.criterion = Criterion()
         self.register_buffer("class_weights", None, persistent=False)
 
     def loss(self, outputs: Mapping[str, Any], targets: SemanticTargets) -> dict[str, Tensor]:
-        """Return the cross-entropy of the logits and, weighted, of the auxiliary maps.
+        """Return the loss of the logits and, weighted, of the auxiliary maps.
 
-        ``class_weights`` [C], set by the trainer, weigh the classes. 0 where every pixel
-        is ignored.
+        ``criterion``, ``aux_weights`` and ``class_weights`` [C] are set by the trainer; a
+        plain model has cross-entropy and its ``aux_weight``. 0 where every pixel is ignored.
+
+        Raises:
+            ConfigError: ``aux_weights`` are not as many as the auxiliary maps.
         """
-        semantic = _truth(targets)
-        losses = {"cross_entropy": self._cross_entropy(outputs["logits"], semantic)}
-        auxiliary = [self._cross_entropy(logits, semantic) for logits in outputs.get("aux") or ()]
-        if auxiliary:
+        losses = {self.criterion.name: self._loss_of(outputs["logits"], targets)}
+        auxiliary = [self._loss_of(logits, targets) for logits in outputs.get("aux") or ()]
+        if self.training and self.aux_weights is not None:
+            losses["aux"] = self._weighted(auxiliary, self.aux_weights)
+        elif auxiliary:
             losses["aux"] = self.aux_weight * sum(auxiliary[1:], auxiliary[0])
         return losses
 
@@ -79,10 +88,24 @@ class SemanticModel(nn.Module):
         if isinstance(backbone, nn.Module):
             yield from backbone.parameters()
 
-    def _cross_entropy(self, logits: Tensor, semantic: Tensor) -> Tensor:
+    def _loss_of(self, logits: Tensor, targets: SemanticTargets) -> Tensor:
+        semantic = _truth(targets)
         height, width = semantic.shape[-2:]
-        logits = resize(logits, (height, width))
-        return cross_entropy(logits, semantic, class_weights=self.class_weights)
+        return self.criterion(
+            resize(logits, (height, width)),
+            semantic,
+            class_weights=self.class_weights,
+            pixel_weights=getattr(targets, "pixel_weights", None),
+        )
+
+    def _weighted(self, losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        if len(losses) != len(weights):
+            raise ConfigError(
+                f"aux_weights: found {len(weights)} numbers, the model has {len(losses)} "
+                "auxiliary maps",
+                fix="give one number for each, coarsest first, or remove aux_weights",
+            )
+        return torch.stack([w * one for w, one in zip(weights, losses, strict=True)]).sum()
 
 
 def _truth(targets: SemanticTargets) -> Tensor:

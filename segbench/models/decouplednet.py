@@ -141,6 +141,8 @@ class DecoupledNet(SemanticModel):
         background: Class 0 is the rest of the image and is not looked for.
     """
 
+    own_loss = True
+
     def __init__(
         self,
         num_classes: int,

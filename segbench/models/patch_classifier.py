@@ -19,7 +19,6 @@ from torch.nn import functional
 from segbench.backbones import classifier_state
 from segbench.layers.bilinear import linear_as_convolution
 from segbench.layers.conv import resize
-from segbench.losses import cross_entropy
 from segbench.models._semantic import SemanticModel, SemanticTargets
 from segbench.registry import register_model
 
@@ -77,18 +76,15 @@ class PatchClassifier(SemanticModel):
         return grid.permute(0, 3, 1, 2)
 
     def loss(self, outputs: Mapping[str, Any], targets: SemanticTargets) -> dict[str, Tensor]:
-        """Return the cross-entropy at window centres, or of the dense map outside training."""
+        """Return the loss at window centres, or of the dense map outside training."""
         if "window_logits" not in outputs or targets.semantic is None:
             return super().loss(outputs, targets)
         rows, columns = outputs["centres"].unbind(-1)
         image = torch.arange(len(rows), device=rows.device)[:, None]
         labels = targets.semantic[image, rows, columns]
         logits = outputs["window_logits"].permute(0, 2, 1)[..., None]
-        return {
-            "cross_entropy": cross_entropy(
-                logits, labels[..., None], class_weights=self.class_weights
-            )
-        }
+        value = self.criterion(logits, labels[..., None], class_weights=self.class_weights)
+        return {self.criterion.name: value}
 
     def _random_windows(self, images: Tensor) -> dict[str, Tensor]:
         height, width = images.shape[-2:]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segbench.losses import cross_entropy, dice, focal
+from segbench.losses import Criterion, cross_entropy, dice, focal, jaccard, lovasz, ohem
+from segbench.losses.criterion import LOSSES as BY_NAME
 
-LOSSES = [cross_entropy, focal, dice]
+LOSSES = [cross_entropy, focal, dice, jaccard, lovasz, partial(ohem, min_kept=7)]
 
 
 def case(seed: int, *, ignored: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,14 +84,129 @@ def test_all_ignored_is_zero_with_a_zero_gradient(loss) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_is_that_of_finite_differences(loss) -> None:
     logits, target = case(5, ignored=0.2)
-    double = logits[:1, :, :2, :2].double().requires_grad_()
-    value = loss(double, target[:1, :2, :2])
+    double = logits[:1, :, :3, :3].double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, target[:1, :3, :3]), double)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bf16_autocast_changes_nothing_but_the_logits(loss) -> None:
+    logits, target = case(6, ignored=0.3)
+    coarse = logits.bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(coarse, target)
     value.backward()
-    step = torch.zeros_like(double)
-    step[0, 1, 1, 0] = 1e-2
-    with torch.no_grad():
-        high, low = loss(double + step, target[:1, :2, :2]), loss(double - step, target[:1, :2, :2])
-    assert float(double.grad[0, 1, 1, 0]) == pytest.approx(float(high - low) / 2e-2, abs=1e-4)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(coarse.detach().float(), target))
+    assert bool(torch.isfinite(coarse.grad).all()) and bool(coarse.grad.any())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_perfect_prediction_costs_nothing(loss) -> None:
+    _, target = case(7, ignored=0.3)
+    right = 100 * functional.one_hot(target.where(target != 255, 0), 5).movedim(-1, 1).float()
+    assert float(loss(right, target)) == pytest.approx(0, abs=1e-5)
+
+
+def test_ohem_written_out() -> None:
+    logits, target = case(8, ignored=0.3)
+    probability = logits.softmax(1).numpy()
+    certainty = sorted(
+        probability[n, c, y, x] for (n, y, x), c in np.ndenumerate(target.numpy()) if c != 255
+    )
+    for threshold, min_kept in ((0.7, 0), (0.2, 3), (0.0, 11), (0.5, 20), (0.1, 1000), (0.1, 46)):
+        kept = [p for i, p in enumerate(certainty) if p < threshold or i < min_kept]
+        found = ohem(logits, target, threshold=threshold, min_kept=min_kept)
+        assert float(found) == pytest.approx(-np.mean(np.log(kept)), rel=1e-5)
+
+
+def test_ohem_divides_by_the_number_of_hard_pixels_whatever_their_weights() -> None:
+    logits, target = case(8, ignored=0.3)
+    weights = torch.full((5,), 3.0)
+    torch.testing.assert_close(
+        ohem(logits, target, min_kept=9, class_weights=weights),
+        3 * ohem(logits, target, min_kept=9),
+    )
+
+
+def test_jaccard_written_out() -> None:
+    logits, target = case(9, ignored=0.3)
+    target[target == 4] = 0
+    probability, truth = logits.softmax(1).numpy(), target.numpy()
+    counted, scores, weights = truth != 255, [], np.array([1.0, 2.0, 0.5, 3.0])
+    for c in range(4):
+        p, t = probability[:, c][counted], (truth == c)[counted]
+        scores.append(((p * t).sum() + 2) / (p.sum() + t.sum() - (p * t).sum() + 2))
+    found = jaccard(logits, target, smooth=2.0, class_weights=torch.tensor([*weights, 9.0]))
+    assert float(found) == pytest.approx(1 - np.average(scores, weights=weights), rel=1e-5)
+
+
+def lovasz_by_definition(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Equation 6 of the paper: errors times the growth of the loss of the set of the largest."""
+    errors = np.abs(truth - probability)
+    order, total, wrong = np.argsort(-errors), 0.0, np.zeros(len(truth), dtype=bool)
+    losses = [0.0]
+    for pixel in order:
+        wrong[pixel] = True
+        predicted = np.where(wrong, ~truth, truth)
+        losses.append(1 - (predicted & truth).sum() / (predicted | truth).sum())
+    for pixel, (before, after) in zip(order, pairwise(losses), strict=True):
+        total += errors[pixel] * (after - before)
+    return total
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**16), st.floats(0, 0.9))
+def test_lovasz_is_its_definition(seed, ignored) -> None:
+    logits, target = case(seed, ignored=ignored)
+    counted = (target != 255).numpy()
+    if not counted.any():
+        return
+    probability, truth = logits.double().softmax(1).numpy(), target.numpy()
+    values = [
+        lovasz_by_definition(probability[:, c][counted], (truth == c)[counted])
+        for c in np.unique(truth[counted])
+    ]
+    assert float(lovasz(logits.double(), target)) == pytest.approx(np.mean(values), rel=1e-9)
+
+
+def test_lovasz_of_a_hard_prediction_is_one_minus_miou() -> None:
+    _, target = case(10, ignored=0.2)
+    guess = target.where(target != 255, 1).roll(2, dims=2)
+    logits = 200 * functional.one_hot(guess, 5).movedim(-1, 1).float()
+    guess, truth = guess[target != 255], target[target != 255]
+    ious = [
+        float(((guess == c) & (truth == c)).sum() / ((guess == c) | (truth == c)).sum())
+        for c in range(5)
+    ]
+    assert float(lovasz(logits, target)) == pytest.approx(1 - np.mean(ious), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_criterion_adds_cross_entropy_and_takes_its_own_settings(name) -> None:
+    logits, target = case(11, ignored=0.2)
+    weights = torch.linspace(0.5, 2, 5)
+    function, keys = BY_NAME[name]
+    settings = {"threshold": 0.4, "min_kept": 5, "gamma": 1.0, "smooth": 3.0}
+    expected = function(
+        logits, target, class_weights=weights, **{key: settings[key] for key in keys}
+    )
+    found = Criterion(name, **settings)(logits, target, class_weights=weights)
+    torch.testing.assert_close(found, expected)
+    both = Criterion(name, **settings, cross_entropy=0.5)(logits, target, class_weights=weights)
+    rest = cross_entropy(logits, target, class_weights=weights)
+    torch.testing.assert_close(both, expected + 0.5 * rest)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, focal, partial(ohem, min_kept=1000)])
+def test_a_pixel_of_weight_two_is_two_pixels(loss) -> None:
+    logits, target = case(12, ignored=0.2)
+    weights = torch.ones(2, 4, 6)
+    weights[1] = 2
+    doubled = loss(torch.cat([logits, logits[1:]]), torch.cat([target, target[1:]]))
+    found = loss(logits, target, pixel_weights=weights)
+    if loss not in (cross_entropy, focal):
+        found = found * (target != 255).sum() / ((target != 255) * weights).sum()
+    torch.testing.assert_close(found, doubled)
 
 
 def test_labels_beyond_the_classes_are_an_error() -> None:

@@ -12,10 +12,13 @@ import pytest
 import torch
 import training_toys
 
+from segbench.building import set_loss
 from segbench.data import Batch, SplitDataset, TrainBatches, collate, train_loader
 from segbench.errors import ConfigError, DataError
 from segbench.formats import read_label_map
+from segbench.losses.border import border_weights, cells_of
 from segbench.prepared import PreparedDataset
+from segbench.registry import create_model
 from segbench.transforms import View
 from segbench.truth import decode_mask
 
@@ -153,3 +156,25 @@ def test_semi_supervised_batches_hide_the_maps_of_weak_images(toys: PreparedData
             assert labels == [label for label in classes[image_id] if label != 255]
     with pytest.raises(ConfigError, match="needs a semantic truth"):
         batches(toys, masks_per_class=1, task="instance")
+
+
+def test_batches_carry_border_weights(toys) -> None:
+    settings = training_toys.recipe(border_weight=10.0, border_background=2)
+    samples = SplitDataset(toys, "train", task="semantic")
+    batch = TrainBatches(samples, settings, seed=0, rank=0, world_size=1)[3]
+    moved = batch.to(torch.device("cpu")).targets
+    assert batch.targets.semantic is not None and moved.pixel_weights is not None
+    assert float(moved.pixel_weights.max()) > 5
+    for labels, weights in zip(batch.targets.semantic, moved.pixel_weights, strict=True):
+        assert np.array_equal(border_weights(cells_of(labels.numpy(), background=2)), weights)
+
+
+def test_median_frequencies_are_counted_image_by_image(toys) -> None:
+    model = create_model("toy", 4)
+    set_loss(model, training_toys.recipe(class_weighting="median_frequency"), toys)
+    maps = [s.semantic for s in SplitDataset(toys, "train", task="semantic")]
+    shares = [
+        sum((m == c).sum() for m in maps) / sum(m.size for m in maps if (m == c).any())
+        for c in range(4)
+    ]
+    assert model.class_weights.tolist() == pytest.approx(np.median(shares) / shares)
