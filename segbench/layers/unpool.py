@@ -26,7 +26,8 @@ def max_unpool(features: Tensor, places: Tensor, size: Size) -> Tensor:
     """
     flat = features.new_zeros(*features.shape[:2], size[0] * size[1])
     where = places[:, : features.shape[1]].flatten(2)
-    return flat.scatter(2, where, features.flatten(2)).unflatten(2, size)
+    spread = flat.scatter(2, where, features.flatten(2))
+    return spread.reshape(*features.shape[:2], *size)
 
 
 def bed_of_nails(features: Tensor, size: Size) -> Tensor:
