@@ -26,6 +26,8 @@ AFTER_TRAINING = frozenset(
     {
         "inference", "window", "window_stride", "multi_scale", "flip", "score_threshold",
         "panoptic_threshold", "panoptic_overlap", "panoptic_stuff_area", "profile_size",
+        "crf_iterations", "crf_spatial_weight", "crf_spatial_std", "crf_bilateral_weight",
+        "crf_bilateral_xy_std", "crf_bilateral_rgb_std", "crf_kernel",
     }
 )  # fmt: skip
 """Recipe fields that are read only once the weights are there."""
@@ -74,9 +76,9 @@ class Recipe(Strict):
     elastic_grid: Annotated[int, Field(ge=2)] = 3
     """Points of that grid on each axis."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Rotation by up to this many degrees to either side; corners become ignored."""
+    """Rotation by up to this many degrees to either side (PSPNet: 10); corners are ignored."""
     blur: Fraction = 0.0
-    """Probability of a Gaussian blur, its sigma drawn from 0.15 to 1.15 pixels."""
+    """Probability of a Gaussian blur (5x5, sigma 1.1 pixels: PSPNet, with 0.5)."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Cyclic translation by up to this many pixels on each axis."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -149,6 +151,19 @@ class Recipe(Strict):
     panoptic_overlap: Fraction = 0.5
     panoptic_stuff_area: Annotated[int, Field(ge=0)] = 4096
     """Stuff segments of fewer pixels become void."""
+    crf_iterations: Annotated[int, Field(ge=0)] = 0
+    """Steps of a dense CRF after a semantic network; 0 is none. The other defaults and 10 steps
+    are DeepLab v2's on PASCAL VOC."""
+    crf_spatial_weight: Annotated[float, Field(ge=0)] = 3.0
+    crf_spatial_std: Annotated[float, Field(gt=0)] = 1.0
+    """In pixels."""
+    crf_bilateral_weight: Annotated[float, Field(ge=0)] = 4.0
+    crf_bilateral_xy_std: Annotated[float, Field(gt=0)] = 67.0
+    """In pixels."""
+    crf_bilateral_rgb_std: Annotated[float, Field(gt=0)] = 3.0
+    """In 8-bit colour."""
+    crf_kernel: Literal["lattice", "window", "exact"] = "lattice"
+    """How its Gaussian sums are made, see ``segbench.postprocess.dense_crf``."""
     profile_size: tuple[int, int] = (512, 512)
     """Height and width at which MACs, latency and memory are stated."""
 
@@ -158,10 +173,17 @@ class Recipe(Strict):
             raise ValueError("warmup_iterations must be smaller than iterations")
         if self.inference == "slide" and self.window is None:
             raise ValueError("inference: slide needs a window")
+        if self.crf_iterations and self.task != "semantic":
+            raise ValueError(f"crf_iterations is for task: semantic, the task is {self.task}")
         if (self.schedule == "step") != (self.step_interval is not None):
             raise ValueError("schedule: step and step_interval go together")
         self._check_loss()
         return self
+
+    @property
+    def name_suffix(self) -> str:
+        """What the name of the model gains on the board."""
+        return " + dense CRF" if self.crf_iterations else ""
 
     def _check_loss(self) -> None:
         formula = self.class_weighting != "none"

@@ -6,6 +6,7 @@ function of the sample and that generator. Axes: N instances, H rows, W columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import gaussian_blur, resize
 
 from segbench.config import Recipe
 from segbench.types import IGNORE_INDEX, Sample
+
+BLUR_WINDOW, BLUR_SIGMA = 5, 1.1
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,12 @@ def to_view(sample: Sample) -> View:
 
 @dataclass(frozen=True)
 class TrainPreset:
-    """Scale jitter, cyclic shift, crop, flip, colour, normalisation, padding, in this order."""
+    """The augmentation of a recipe, in a fixed order.
+
+    Scale jitter, elastic deformation, rotation, cyclic shift, crop, flip, blur, colour,
+    normalisation, padding. What a recipe leaves off draws nothing from the generator, except
+    for what was there first (scale, shift, colour).
+    """
 
     recipe: Recipe
 
@@ -62,12 +70,20 @@ class TrainPreset:
         """Return a float32 view of ``crop_size`` (of any size where the recipe has none)."""
         recipe = self.recipe
         view = rescale(view, rng.uniform(*recipe.scale_range))
+        if recipe.elastic:
+            grid = rng.normal(0, recipe.elastic, (2, recipe.elastic_grid, recipe.elastic_grid))
+            view = elastic(view, torch.from_numpy(grid.astype(np.float32)))
+        if recipe.rotation:
+            degrees = float(rng.uniform(-recipe.rotation, recipe.rotation))
+            view = rotate(view, degrees, fill=recipe.mean)
         shift = rng.integers(-recipe.shift, recipe.shift + 1, size=2)
         view = cyclic_shift(view, int(shift[0]), int(shift[1]))
         if recipe.crop_size is not None:
             view = random_crop(view, recipe.crop_size, rng)
         if recipe.horizontal_flip and rng.random() < 0.5:
             view = flip(view)
+        if recipe.blur and rng.random() < recipe.blur:
+            view = blur(view)
         view = replace(view, image=view.image.to(torch.float32) / 255)
         view = jitter_color(view, recipe.color_jitter, rng)
         view = normalise(view, recipe.mean, recipe.std)
@@ -94,6 +110,88 @@ def rescale(view: View, factor: float) -> View:
         return view
     nearest = partial(resize, size=size, interpolation=InterpolationMode.NEAREST_EXACT)
     return _apply(view, partial(resize, size=size, antialias=True), lambda t: nearest(t[None])[0])
+
+
+def elastic(view: View, displacements: Tensor) -> View:
+    """Deform image and truth smoothly by the displacements of a coarse grid.
+
+    Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015: each pixel's displacement is a bicubic
+    interpolation of the grid's. What comes from outside of the image is mirrored.
+
+    Args:
+        view: What is deformed; the image is interpolated bilinearly, the truth is nearest.
+        displacements: Rows down and columns right, in pixels, float32 [2, G, G]; the outer
+            points of the grid are the corners of the image.
+    """
+    size = list(view.size)
+    offsets = functional.interpolate(displacements[None], size, mode="bicubic", align_corners=True)
+    rows, columns = _places(view)
+    return _warp(view, rows - offsets[0, 0], columns - offsets[0, 1])
+
+
+def rotate(view: View, degrees: float, *, fill: tuple[float, float, float]) -> View:
+    """Rotate anticlockwise about the centre; the corners are ``fill`` (0 to 1) and ignored."""
+    angle = math.radians(degrees)
+    centre = [(side - 1) / 2 for side in view.size]
+    rows, columns = (place - middle for place, middle in zip(_places(view), centre, strict=True))
+    down = math.cos(angle) * rows + math.sin(angle) * columns
+    right = math.cos(angle) * columns - math.sin(angle) * rows
+    return _warp(view, down + centre[0], right + centre[1], fill=fill)
+
+
+def blur(view: View) -> View:
+    """Blur the image by a Gaussian of 5x5 pixels and sigma 1.1; smaller images stay sharp."""
+    if min(view.size) <= BLUR_WINDOW // 2:
+        return view
+    return replace(view, image=gaussian_blur(view.image, [BLUR_WINDOW] * 2, [BLUR_SIGMA] * 2))
+
+
+def _places(view: View) -> tuple[Tensor, Tensor]:
+    """Return the row and the column of each pixel, float32 [H, 1] and [1, W]."""
+    height, width = view.size
+    return torch.arange(height).float()[:, None], torch.arange(width).float()[None, :]
+
+
+def _warp(
+    view: View,
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    fill: tuple[float, float, float] | None = None,
+) -> View:
+    """Take each pixel from a place (row, column) of the view, both [H, W], in pixels.
+
+    Outside of the view lies its mirror image, or where ``fill`` is given that colour, label 255
+    and no object.
+    """
+    height, width = view.size
+    row, column = _mirrored(rows.round().long(), height), _mirrored(columns.round().long(), width)
+    outside = (rows.round() != row) | (columns.round() != column)
+    unit = [2 * rows / max(height - 1, 1) - 1, 2 * columns / max(width - 1, 1) - 1]
+    grid = torch.stack([unit[1], unit[0]], dim=-1)[None]
+
+    def image(tensor: Tensor) -> Tensor:
+        colour = 255 * torch.tensor(fill or (0.0, 0.0, 0.0))[:, None, None]
+        mode = "reflection" if fill is None else "zeros"
+        moved = functional.grid_sample(
+            (tensor.float() - colour)[None], grid, padding_mode=mode, align_corners=True
+        )
+        return (moved[0] + colour).round().clamp(0, 255).to(tensor.dtype)
+
+    def truth(tensor: Tensor) -> Tensor:
+        moved = tensor[..., row, column]
+        if fill is None:
+            return moved
+        return moved.masked_fill(outside, 0 if tensor.dim() == 3 else IGNORE_INDEX)
+
+    return _apply(view, image, truth)
+
+
+def _mirrored(places: Tensor, size: int) -> Tensor:
+    """Reflect places beyond either end, about the centres of the outermost pixels."""
+    period = max(2 * (size - 1), 1)
+    places = places.remainder(period)
+    return torch.minimum(places, period - places)
 
 
 def cyclic_shift(view: View, down: int, right: int) -> View:

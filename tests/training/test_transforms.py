@@ -11,14 +11,17 @@ from torchvision.ops import masks_to_boxes
 from segbench.transforms import (
     TrainPreset,
     View,
+    blur,
     boxes_of,
     cyclic_shift,
+    elastic,
     flip,
     jitter_color,
     normalise,
     pad,
     random_crop,
     rescale,
+    rotate,
 )
 
 SIDES = st.integers(3, 12)
@@ -143,3 +146,88 @@ def test_image_without_objects_keeps_the_shape_of_its_masks() -> None:
     result = TrainPreset(training_toys.recipe(crop_size=(5, 6)))(view, np.random.default_rng(0))
     assert result.masks is not None
     assert result.masks.shape == (0, 5, 6)
+
+
+@pytest.mark.parametrize("size", [(9, 13), (1, 6), (5, 1)])
+def test_no_displacement_changes_nothing(size) -> None:
+    view = coded_view(*size)
+    for same in (elastic(view, torch.zeros(2, 3, 3)), rotate(view, 0.0, fill=(0.4, 0.5, 0.6))):
+        assert torch.equal(same.image, view.image)
+        assert agree(same)
+        assert torch.equal(same.semantic, view.semantic)
+        assert torch.equal(same.masks, view.masks)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SIDES, SIDES, st.integers(-9, 9), st.integers(-9, 9), st.integers(2, 5))
+def test_one_displacement_everywhere_is_a_shift_with_mirrored_borders(
+    height: int, width: int, down: int, right: int, points: int
+) -> None:
+    field = torch.tensor([float(down), float(right)])[:, None, None].expand(2, points, points)
+    view = coded_view(height, width)
+    moved = elastic(view, field)
+    assert agree(moved)
+    margin = 10
+    wide = np.pad(view.semantic.numpy(), margin, mode="reflect")
+    top, left = margin - down, margin - right
+    assert np.array_equal(moved.semantic, wide[top : top + height, left : left + width])
+
+
+def test_displacements_are_interpolated_between_the_corners() -> None:
+    view = View(torch.zeros((3, 41, 41), dtype=torch.uint8), torch.arange(41 * 41).view(41, 41))
+    field = torch.zeros(2, 3, 3)
+    field[0, 1, 1] = 6.0  # the centre moves down, the border stays
+    moved = elastic(view, field).semantic
+    assert int(moved[20, 20]) == 14 * 41 + 20
+    assert torch.equal(moved[:, [0, 40]], view.semantic[:, [0, 40]])
+    assert torch.equal(moved[[0, 40]], view.semantic[[0, 40]])
+    rows = moved // 41
+    assert (rows.diff(dim=0) >= 0).all(), "a smooth field keeps the order of the rows"
+
+
+def test_labels_stay_labels_under_a_strong_deformation() -> None:
+    rng = np.random.default_rng(3)
+    view = coded_view(40, 50)
+    moved = elastic(view, torch.from_numpy(rng.normal(0, 10, (2, 3, 3)).astype(np.float32)))
+    assert set(moved.semantic.unique().tolist()) <= set(view.semantic.unique().tolist())
+    assert moved.semantic.dtype == torch.uint8 and moved.masks.dtype == torch.bool
+    assert moved.image.dtype == torch.uint8
+    for mask, label in zip(moved.masks, moved.labels, strict=True):
+        assert torch.equal(mask, moved.semantic == label), "objects move with the labels"
+
+
+def test_quarter_turns_are_exact_and_corners_are_ignored() -> None:
+    view = coded_view(12, 12)
+    turned = rotate(view, 90.0, fill=(0.0, 0.0, 0.0))
+    assert agree(turned)
+    assert torch.equal(turned.semantic, torch.rot90(view.semantic))
+    assert torch.equal(turned.image, torch.rot90(view.image, dims=(1, 2)))
+    turned = rotate(coded_view(20, 20), 45.0, fill=(0.2, 0.4, 0.6))
+    assert turned.image[:, 0, 0].tolist() == [51, 102, 153]
+    assert int(turned.semantic[0, 0]) == 255 and not turned.masks[:, 0, 0].any()
+    assert int(turned.semantic[10, 10]) != 255
+
+
+def test_blur_keeps_the_mean_and_the_truth() -> None:
+    view = View(torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8), torch.zeros(30, 40))
+    soft = blur(view)
+    assert soft.semantic is view.semantic and soft.image.dtype == torch.uint8
+    assert float(soft.image.float().std()) < 0.6 * float(view.image.float().std())
+    assert float(soft.image.float().mean()) == pytest.approx(
+        float(view.image.float().mean()), abs=2
+    )
+    assert blur(View(torch.zeros(3, 2, 9))).image.shape == (3, 2, 9)
+
+
+@pytest.mark.parametrize("key", [{"elastic": 3.0}, {"rotation": 20.0}, {"blur": 1.0}])
+def test_each_augmentation_is_a_function_of_the_generator(key) -> None:
+    plain, changed = (
+        TrainPreset(training_toys.recipe(crop_size=None, scale_range=(1, 1), shift=0, **keys))
+        for keys in ({}, key)
+    )
+    views = [changed(coded_view(30, 20), np.random.default_rng(s)) for s in (1, 1, 2)]
+    assert torch.equal(views[0].image, views[1].image)
+    assert not torch.equal(views[0].image, views[2].image)
+    assert not torch.equal(
+        views[0].image, plain(coded_view(30, 20), np.random.default_rng(1)).image
+    )
