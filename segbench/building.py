@@ -68,6 +68,8 @@ def build_model(recipe: Recipe, table: CategoryTable, *, pretrained: bool = True
     for name in PREDICTION_SETTINGS:
         if hasattr(model, name):
             setattr(model, name, getattr(recipe, name))
+    if hasattr(model, "image_std"):
+        model.image_std = recipe.std  # type: ignore[assignment]
     return model
 
 

@@ -6,10 +6,12 @@ Axes: N images, C classes, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +21,7 @@ from segbench.building import build_model, load_weights
 from segbench.config import Recipe
 from segbench.data import DIVISOR, Batch, SplitDataset, collate, loader_processes
 from segbench.errors import ConfigError
+from segbench.postprocess.dense_crf import CrfSettings, dense_crf
 from segbench.prediction_files import PredictionWriter
 from segbench.prepared import PreparedDataset
 from segbench.progress import track
@@ -119,8 +122,32 @@ def predict_batch(
             outputs = {"logits": _logits(model, images, recipe)}
         else:
             outputs = model(images)
+        if recipe.crf_iterations:
+            outputs = {"logits": crf_logits(outputs["logits"], images, recipe)}
         found: list[Prediction] = model.predict(outputs, batch.targets.sizes)  # type: ignore[operator]
     return found
+
+
+def crf_logits(logits: Tensor, images: Tensor, recipe: Recipe) -> Tensor:
+    """Return log of the marginals of a dense CRF, [N, C, H, W], at the size of the images.
+
+    Args:
+        logits: Semantic logits at any size.
+        images: As the network sees them, normalised, [N, 3, H, W].
+        recipe: Gives the settings of the CRF, and mean and deviation of the images.
+    """
+    names = [field.name for field in fields(CrfSettings)]
+    settings = CrfSettings(**{name: getattr(recipe, f"crf_{name}") for name in names})
+    shape = (3, 1, 1)
+    scale, offset = images.new_tensor(recipe.std), images.new_tensor(recipe.mean)
+    colours = (images * scale.view(shape) + offset.view(shape)).mul(255).round().clamp(0, 255)
+    pictures = colours.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    height, width = images.shape[-2:]
+    chances = _resize(logits.float(), (height, width)).softmax(dim=1).cpu().numpy()
+    marginals = [
+        dense_crf(one, picture, settings) for one, picture in zip(chances, pictures, strict=True)
+    ]
+    return torch.from_numpy(np.stack(marginals)).to(logits.device).clamp_min(TINY).log()
 
 
 def averaged_logits(model: nn.Module, images: Tensor, recipe: Recipe) -> Tensor:

@@ -86,8 +86,8 @@ class Cell:
             return self.submission.display_name
         if self.model is None:
             return self.experiment.replace("_", " ")
-        suffix = "" if self.experiment == self.model.id else f" [{self.experiment}]"
-        return self.model.display_name + suffix
+        name = self.model.display_name + ("" if self.recipe is None else self.recipe.name_suffix)
+        return name if self.experiment == self.model.id else f"{name} [{self.experiment}]"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def predict(
         dataset=dataset.name,
         experiment=experiment.stem,
         model=info.id,
-        display_name=info.display_name,
+        display_name=info.display_name + recipe.name_suffix,
         seed=trained["seed"],
         split=split,
         digests={
