@@ -36,7 +36,7 @@ def _lattice_shapes(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     vertices: int | torch.SymInt = points * (dims + 1)
     if (
         features.device.type != "meta"
-    ):  # there nothing is known of the points: the most there can be
+    ):  # meta tells no more than the most
         vertices = torch.library.get_ctx().new_dynamic_size()
     corners = features.new_empty((points, dims + 1), dtype=torch.int32)
     weights = features.new_empty((points, dims + 1), dtype=torch.float32)
