@@ -188,7 +188,7 @@ def create_backbone(
     if _plain_resnet(name)[0] in RESNETS:
         backbone: Backbone = ResNet(name, output_stride=output_stride, frozen_norm=frozen_norm)
         plain = _plain_resnet(name)[0] == name
-        _load(backbone, weights, source=(lambda: _torchvision_state(name)) if plain else None)
+        load_weights(backbone, weights, source=(lambda: torchvision_state(name)) if plain else None)
     elif name == "vgg16":
         backbone = _create_vgg16(weights, output_stride)
     elif name == "efficientnet_lite0":
@@ -202,7 +202,7 @@ def create_backbone(
             ),
         )
         if not pretrained:
-            _load(backbone, weights)
+            load_weights(backbone, weights)
     return backbone
 
 
@@ -215,7 +215,7 @@ def classifier_state(name: str, weights: str) -> State | None:
     """
     if weights == "none":
         return None
-    state = _torchvision_state(name) if weights == "imagenet" else _read(Path(weights))
+    state = torchvision_state(name) if weights == "imagenet" else _read(Path(weights))
     with torch.device("meta"):
         expected = torchvision.models.get_model(name, weights=None).state_dict()
     _check(state, expected, f"weights {weights}")
@@ -263,7 +263,7 @@ def _create_vgg16(weights: str, output_stride: int) -> Backbone:
     if output_stride != 32:
         raise ConfigError(f"vgg16 has output_stride 32 only, found {output_stride}")
     backbone = VGG16()
-    _load(backbone, weights, source=lambda: _torchvision_state("vgg16"))
+    load_weights(backbone, weights, source=lambda: torchvision_state("vgg16"))
     return backbone
 
 
@@ -278,12 +278,24 @@ def _create_lite0(weights: str, output_stride: int, frozen_norm: bool) -> Backbo
     if weights == "imagenet":
         network.load_state_dict(lite0_state(network.state_dict()))
     else:
-        _load(backbone, weights)
+        load_weights(backbone, weights)
     return backbone
 
 
-def _load(backbone: Backbone, weights: str, *, source: Callable[[], State] | None = None) -> None:
-    """Fill ``backbone`` from a file or ``source``; parameters of a classifier are left out."""
+def load_weights(
+    backbone: Backbone, weights: str, *, source: Callable[[], State] | None = None
+) -> None:
+    """Fill ``backbone``; parameters of a classifier are left out.
+
+    Args:
+        backbone: The extractor.
+        weights: ``none``, ``imagenet`` or the path of a safetensors file.
+        source: Gives the ImageNet weights, where there are any.
+
+    Raises:
+        ConfigError: The file does not exist.
+        DataError: It does not fit the extractor.
+    """
     if weights == "none":
         return
     state = source() if weights == "imagenet" and source else _read(Path(weights))
@@ -320,7 +332,8 @@ def _read(file: Path) -> State:
         raise DataError(f"{file} is not a safetensors file: {error}") from None
 
 
-def _torchvision_state(name: str) -> State:
+def torchvision_state(name: str) -> State:
+    """Return torchvision's ImageNet weights of the classifier ``name``, downloaded if need be."""
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     state: State = _download(name, lambda: weights.get_state_dict(progress=False, check_hash=True))
     return state
