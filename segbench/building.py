@@ -68,7 +68,8 @@ def build_model(recipe: Recipe, table: CategoryTable, *, pretrained: bool = True
     for name in PREDICTION_SETTINGS:
         if hasattr(model, name):
             setattr(model, name, getattr(recipe, name))
-    if hasattr(model, "image_std"):
+    if hasattr(model, "image_std"):  # reads colours besides features
+        model.image_mean = recipe.mean  # type: ignore[assignment]
         model.image_std = recipe.std  # type: ignore[assignment]
     return model
 

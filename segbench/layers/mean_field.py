@@ -156,7 +156,7 @@ class MeanField(nn.Module):
 
         Args:
             logits: Unary logits [N, C, H, W].
-            colours: The images on the scale 0 to 255, [N, 3, H, W]; an offset does not matter.
+            colours: The images on the scale 0 to 255, [N, 3, H, W].
         """
         place = _places(colours)
         spatial = MeanFilter.of(place / self.theta_gamma)

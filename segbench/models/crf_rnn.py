@@ -24,14 +24,14 @@ from segbench.models._tiny import WIDTH
 from segbench.models.fcn import FCN, TinyFCN
 from segbench.registry import register_model
 
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class CRFRNN(SemanticModel):
     """A semantic network followed by mean field.
 
-    ``image_std``, the deviation that images are divided by (of colours from 0 to 1), is set from
-    the recipe; the CRF measures colours in 8-bit units.
+    ``image_mean`` and ``image_std``, by which images are normalised (colours from 0 to 1), are set
+    from the recipe; the CRF measures colours in 8-bit units.
 
     Args:
         num_classes: Output channels.
@@ -41,6 +41,7 @@ class CRFRNN(SemanticModel):
 
     def __init__(self, num_classes: int, *, unary: SemanticModel, **crf: Any) -> None:
         super().__init__(num_classes)
+        self.image_mean: tuple[float, ...] = IMAGENET_MEAN
         self.image_std: tuple[float, ...] = IMAGENET_STD
         self.unary = unary
         self.mean_field = MeanField(num_classes, **crf)
@@ -50,8 +51,8 @@ class CRFRNN(SemanticModel):
         logits = self.unary(images)["logits"]
         with _full_precision(images.device.type):
             images = images.float()
-            colours = images * images.new_tensor(self.image_std)[:, None, None] * 255
-            return {"logits": self.mean_field(logits.float(), colours)}
+            mean, std = images.new_tensor((self.image_mean, self.image_std))[..., None, None]
+            return {"logits": self.mean_field(logits.float(), (images * std + mean) * 255)}
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the pretrained parameters of the unary network."""
