@@ -1,0 +1,118 @@
+"""Every recipe of the checkout can be run: names, numbers and sizes are checked, nothing trains."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from segbench.building import class_counts, set_loss
+from segbench.config import Recipe, load_recipe
+from segbench.datasets import dataset_info
+from segbench.plan import load_plan
+from segbench.prepared import PreparedDataset
+from segbench.registry import create_model, model_info
+from segbench.types import CategoryTable
+
+FOLDER = Path(__file__).parents[2] / "workflow" / "experiments"
+FILES = sorted(FOLDER.glob("*/*.yaml"))
+FAMILIES = frozenset(
+    {
+        "crf_rnn", "deconvnet", "decouplednet", "deeplab", "deeplab_v2", "deeplab_v3", "dilation",
+        "encnet", "enet", "erfnet", "fast_scnn", "fc_densenet", "fcn", "hrnet", "icnet", "ocrnet",
+        "pspnet", "segnet", "semantic_fpn", "torchvision_references", "unet",
+    }
+)  # fmt: skip
+"""Source files of semantic architectures whose paper's or library's recipe is here."""
+NOT_ON_META = frozenset({"classical", "patch_classifier"})
+"""Baselines, whose ``forward`` reads pixels."""
+
+
+@pytest.fixture(params=FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return recipe_of(request.param)
+
+
+@cache
+def recipe_of(file: Path) -> Recipe:
+    return load_recipe(file)
+
+
+def table_of(recipe: Recipe) -> CategoryTable:
+    return CategoryTable(dataset_info(recipe.dataset).categories)
+
+
+def on_meta(recipe: Recipe) -> nn.Module:
+    """Build the network of a recipe without memory; its options are those of a real one."""
+    options = dict(recipe.model_options)
+    if recipe.backbone_weights != "none":
+        options["backbone_weights"] = "none"
+    counts = class_counts(recipe.task, table_of(recipe))
+    with torch.device("meta"):
+        model: nn.Module = create_model(recipe.model, *counts, **options)
+    return model
+
+
+def test_one_plan_holds_every_recipe(tmp_path: Path) -> None:
+    runs = []
+    for folder in sorted({file.parent for file in FILES}):
+        held_out = [s for s in dataset_info(folder.name).splits if not s.startswith("train")]
+        names = sorted(file.stem for file in folder.glob("*.yaml"))
+        runs.append({"dataset": folder.name, "experiments": names, "split": held_out[0]})
+    config = {"experiments_folder": str(FOLDER), "runs": runs}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert len(load_plan(tmp_path / "config.yaml").cells) == len(FILES)
+
+
+def test_every_family_has_the_recipe_of_its_paper() -> None:
+    recipes = [recipe_of(file) for file in FILES]
+    told = {model_info(r.model).family for r in recipes if not r.paper_recipe.startswith("none")}
+    assert told >= FAMILIES
+
+
+def test_recipe_says_what_it_has_from_whom(recipe: Recipe) -> None:
+    assert recipe.paper_recipe
+    if not recipe.paper_recipe.startswith("none"):
+        assert recipe.inferred
+        assert all(reason.strip() for reason in recipe.inferred)
+
+
+def test_numbers_of_a_recipe_fit_its_dataset_and_backbone(recipe: Recipe) -> None:
+    classes = len(table_of(recipe))
+    assert recipe.class_weights is None or len(recipe.class_weights) == classes
+    assert recipe.batch_size % max(recipe.gpus, 1) == 0
+    assert recipe.step_interval is None or recipe.step_interval < recipe.iterations
+    deep_stem = model_info(recipe.model).backbone.endswith(("_v1c", "_v1s"))
+    assert recipe.backbone_weights != "imagenet" or not deep_stem  # torchvision has none
+
+
+def test_network_takes_the_loss_and_the_crop_of_its_recipe(recipe: Recipe) -> None:
+    model = on_meta(recipe).train()
+    heeds_the_loss(model, recipe)
+    if recipe.task != "semantic" or model_info(recipe.model).family in NOT_ON_META:
+        return  # detectors read targets
+    height, width = recipe.crop_size or recipe.profile_size
+    outputs: dict[str, Any] = model(torch.empty(2, 3, height, width, device="meta"))
+    if "logits" in outputs:
+        assert outputs["logits"].shape == (2, len(table_of(recipe)), height, width)
+    else:
+        assert outputs["presence"].shape[0] == 2
+    if recipe.aux_weights is not None:
+        assert len(outputs["aux"]) == len(recipe.aux_weights)
+
+
+def heeds_the_loss(model: nn.Module, recipe: Recipe) -> None:
+    """Set the loss of a recipe; weights by frequency, which need data, become ones."""
+    keys = {"class_weights": None, "class_weight_power": None, "class_weighting": "none"}
+    weighted = any(getattr(recipe, key) != unset for key, unset in keys.items())
+    ones = (1.0,) * len(table_of(recipe)) if weighted else None
+    dataset = SimpleNamespace(name=recipe.dataset, table=table_of(recipe))
+    plain = recipe.model_copy(update={**keys, "class_weights": ones})
+    set_loss(model, plain, cast(PreparedDataset, dataset))
+    assert (getattr(model, "class_weights", None) is not None) == weighted
