@@ -52,7 +52,15 @@ def test_seed_decides_the_weights(toys: PreparedDataset, tmp_path: Path) -> None
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "adamw"}, {"channels_last": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "adam", "schedule": "step", "step_interval": 7},
+        {"optimizer": "rmsprop", "bias_lr_factor": 2.0, "bias_weight_decay": False},
+        {"channels_last": True},
+    ],
+)
 def test_resume_in_pieces(toys: PreparedDataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     run(toys, tmp_path / "whole", **changes)
     for stop in (1, 13, 39):
