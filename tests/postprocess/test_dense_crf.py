@@ -13,6 +13,7 @@ from segbench.config import Recipe, inference_digest, parse, recipe_digest
 from segbench.errors import ConfigError
 from segbench.inference import crf_logits
 from segbench.lattice import build_lattice
+from segbench.plan import Cell
 from segbench.postprocess import dense_crf as module
 from segbench.postprocess.dense_crf import (
     CrfSettings,
@@ -22,6 +23,7 @@ from segbench.postprocess.dense_crf import (
     pairwise_kernels,
     softmax,
 )
+from segbench.registry import model_info
 
 RECIPE = {
     "model": "fcn_tiny",
@@ -263,7 +265,12 @@ def test_a_crf_predicts_again_but_does_not_train_again() -> None:
     assert inference_digest(plain) == inference_digest(
         parse(Recipe, RECIPE | {"crf_iterations": 0, "crf_kernel": "lattice"}, "")
     )
-    assert (plain.name_suffix, crf.name_suffix) == ("", " + dense CRF")
+    model = model_info("fcn_tiny")
+    names = [
+        Cell("d", "fcn_tiny", 0, "val", ("semantic",), recipe, model=model).display_name
+        for recipe in (plain, crf)
+    ]
+    assert names == ["FCN (tiny)", "FCN (tiny) + dense CRF"]
     defaults = {name: getattr(plain, f"crf_{name}") for name in CrfSettings.__dataclass_fields__}
     assert CrfSettings(**(defaults | {"iterations": 10})) == CrfSettings()
 

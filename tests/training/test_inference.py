@@ -19,6 +19,7 @@ from segbench.building import build_model, save_weights
 from segbench.errors import ConfigError, DataError, TrainingError
 from segbench.formats import read_json, read_label_map, read_panoptic_ids
 from segbench.inference import averaged_logits, predict_split, slide_logits, window_starts
+from segbench.postprocess.dense_crf import CrfSettings, dense_crf
 from segbench.prediction_files import PredictionWriter
 from segbench.prepared import PreparedDataset
 from segbench.training import train
@@ -75,6 +76,27 @@ def test_files_equal_the_network_run_by_hand(toys: PreparedDataset, tmp_path: Pa
         with torch.no_grad():
             logits = model.eval()(((image - mean) / std)[None])["logits"]
         assert np.array_equal(found, logits[0].argmax(0).numpy())
+
+
+def test_files_of_a_dense_crf_equal_the_crf_run_by_hand(
+    toys: PreparedDataset, tmp_path: Path
+) -> None:
+    settings = {"crf_iterations": 3, "crf_bilateral_rgb_std": 20.0}
+    recipe = training_toys.recipe(**settings)
+    weights = trained(toys, tmp_path)
+    predict_split(training_toys.recipe(), weights, toys, "val", tmp_path / "plain")
+    predict_split(recipe, weights, toys, "val", tmp_path / "crf")
+    model = build_model(recipe, toys.table)
+    model.load_state_dict(load_file(str(weights)))
+    for record, found in zip(toys.images("val"), maps(tmp_path / "crf"), strict=True):
+        image = np.array(Image.open(record.image))
+        mean, std = (torch.tensor(v)[:, None, None] for v in (recipe.mean, recipe.std))
+        view = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std
+        with torch.no_grad():
+            chances = model.eval()(view[None])["logits"][0].softmax(0).numpy()
+        expected = dense_crf(chances, image, CrfSettings(3, bilateral_rgb_std=20))
+        assert np.array_equal(found, expected.argmax(0))
+    assert not np.array_equal(maps(tmp_path / "plain"), maps(tmp_path / "crf"))
 
 
 class Counting(nn.Module):
