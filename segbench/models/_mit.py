@@ -83,7 +83,7 @@ class ReducedAttention(nn.Module):
         return reduced
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class MixFFN(nn.Module):
@@ -219,7 +219,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, size)
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *size)
 
 
 def _to_tokens(features: Tensor) -> Tensor:

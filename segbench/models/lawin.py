@@ -87,7 +87,7 @@ class PositionMixing(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return [B, C, 64] of [B, C, 64]; the channels are split among the heads in order."""
-        split = windows.unflatten(1, (len(self.weight), -1))
+        split = windows.reshape(len(windows), len(self.weight), -1, SIDE * SIDE)
         mixed = torch.einsum("bhcp,hqp->bhcq", split, self.weight) + self.bias
         return windows + mixed.flatten(1, 2)
 
@@ -126,7 +126,7 @@ class LargeWindowAttention(nn.Module):
         return result
 
     def _split(self, windows: Tensor) -> Tensor:
-        return windows.unflatten(1, (self.heads, -1)).transpose(2, 3)
+        return windows.reshape(len(windows), self.heads, -1, SIDE * SIDE).transpose(2, 3)
 
 
 class LawinHead(nn.Module):
