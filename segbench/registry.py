@@ -48,6 +48,9 @@ class ModelInfo:
     """Name of the source file, without ``.py``."""
     source: str
     """Path of the source file."""
+    deep: bool = True
+    """False: a classical method, whose features are not learned and whose steps are no tensor
+    operations, so that it cannot be exported; the report says so."""
 
     @property
     def classes(self) -> str:
@@ -73,6 +76,7 @@ def register_model(
     display_name: str,
     backbone: str = "",
     size: Literal["full", "tiny"] = "full",
+    deep: bool = True,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of ``model_id``.
 
@@ -128,16 +132,23 @@ def create_model(model_id: str, *args: Any, **options: Any) -> Any:
     Raises:
         ConfigError: The id is unknown or the builder does not take an option.
     """
-    info = model_info(model_id)
-    key = model_id, Path(info.source).resolve()
-    if key not in _builders:
-        _import_source(Path(info.source))
+    builder = builder_of(model_id)
     try:
-        return _builders[key](*args, **options)
+        return builder(*args, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        raise ConfigError(f"model '{model_id}': {error}", fix=f"see {info.source}") from error
+        source = model_info(model_id).source
+        raise ConfigError(f"model '{model_id}': {error}", fix=f"see {source}") from error
+
+
+def builder_of(model_id: str) -> Callable[..., Any]:
+    """Return the function that builds a model; this imports torch and the model's file."""
+    source = Path(model_info(model_id).source)
+    key = model_id, source.resolve()
+    if key not in _builders:
+        _import_source(source)
+    return _builders[key]
 
 
 def _model_files() -> list[Path]:

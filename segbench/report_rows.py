@@ -120,7 +120,7 @@ def row_of(cells: Sequence[Cell], metrics: Sequence[Metric], models: Mapping[str
 
 def model_entry(models: Mapping[str, Any], model_id: str) -> dict[str, Any]:
     """Return a model's registry entry; unknown models and controls have empty fields."""
-    return {"paper": "", "year": None, "backbone": "", **(models.get(model_id) or {})}
+    return {"paper": "", "year": None, "backbone": "", "deep": True, **(models.get(model_id) or {})}
 
 
 def paper_text(model: Mapping[str, Any]) -> str:
