@@ -3,7 +3,9 @@
 Liu, Lin, Cao et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
 ICCV 2021 (arXiv 2103.14030). Blocks and patch merging are torchvision's: attention within
 windows, every second block with windows moved by half their side and attention across the seam
-masked; maps are padded to whole windows and cropped again, so any size is accepted.
+masked; maps are padded to whole windows and cropped again, so any size is accepted. Where one
+window holds a whole side of the map it is not moved along it, as in the authors' classifier
+(mmsegmentation moves it all the same; at stride 32 this concerns sides of up to 224 pixels).
 """
 
 from __future__ import annotations

@@ -150,6 +150,12 @@ def test_second_block_attends_within_moved_and_masked_windows(token, rows, colum
     assert torch.equal(found, box(rows, columns))
 
 
+def test_a_window_over_the_whole_map_is_not_moved() -> None:
+    block = Swin(SMALL).features[1][1].eval()
+    found = reached(block, torch.randn(1, 7, 14, 8), 0, 0)
+    assert torch.equal(found, box(slice(0, 7), slice(0, 3))[:7])
+
+
 @pytest.mark.parametrize("size", [(64, 64), (61, 97), (33, 1), (227, 30)])
 def test_swin_takes_any_size(size) -> None:
     swin = Swin(SMALL).eval()
