@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import color, feature
 
-from segbench.layers.regions import Image, Labels, color_gradient
+from segbench.layers.regions import Image, Labels, color_gradient, touching
 
 Floats = NDArray[np.float64]
 
@@ -118,10 +118,7 @@ def _boxes(labels: Labels) -> tuple[tuple[Labels, Labels], tuple[Labels, Labels]
 
 def _surroundings(appearance: Floats, labels: Labels) -> tuple[Floats, Floats]:
     """Return how the neighbours differ in appearance [R, 7], by shared border, and borders [R]."""
-    across = np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()])
-    along = np.stack([labels[:-1].ravel(), labels[1:].ravel()])
-    pairs = np.concatenate([across, along], axis=1)
-    pairs = pairs[:, pairs[0] != pairs[1]]
+    pairs = touching(labels)
     own, other = np.concatenate([pairs, pairs[::-1]], axis=1)
     regions = len(appearance)
     border = np.bincount(own, minlength=regions).astype(np.float64)

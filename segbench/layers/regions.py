@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse.csgraph import connected_components
 from skimage import color, graph, measure, morphology, segmentation
 
 Image = NDArray[np.float64]
@@ -62,8 +63,11 @@ def normalized_cut_regions(
     nodes = segmentation.slic(image, superpixels, compactness=compactness, start_label=0)
     if nodes.max() == 0:
         return _numbered(nodes)
-    lab = color.rgb2lab(image)
-    links = graph.rag_mean_color(lab, nodes, mode="similarity", sigma=sigma)
+    pairs, differences = _contacts(color.rgb2lab(image), _numbered(nodes))
+    links = graph.RAG()
+    links.add_nodes_from((node, {"labels": [node]}) for node in range(nodes.max() + 1))
+    likeness = np.exp(-(differences**2) / sigma)
+    links.add_weighted_edges_from(zip(*pairs.T.tolist(), likeness.tolist(), strict=True))
     return _numbered(graph.cut_normalized(nodes, links, thresh=threshold, num_cuts=cuts, rng=0))
 
 
@@ -102,12 +106,32 @@ def color_gradient(lab: Image) -> Image:
     return length
 
 
+def touching(labels: Labels) -> Labels:
+    """Return the two regions [2, P] on either side of each pixel edge between regions."""
+    across = np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()])
+    along = np.stack([labels[:-1].ravel(), labels[1:].ravel()])
+    pairs = np.concatenate([across, along], axis=1)
+    return pairs[:, pairs[0] != pairs[1]]
+
+
+def _contacts(lab: Image, labels: Labels) -> tuple[Labels, Image]:
+    """Return the pairs [P, 2] of touching regions and the difference [P] of their mean colours."""
+    pairs = np.unique(np.sort(touching(labels), axis=0), axis=1).T
+    area = np.bincount(labels.ravel())
+    sums = [np.bincount(labels.ravel(), channel) for channel in lab.reshape(-1, 3).T]
+    means = np.stack(sums, axis=1) / area[:, None]
+    return pairs, np.linalg.norm(means[pairs[:, 0]] - means[pairs[:, 1]], axis=1)
+
+
 def _merged(lab: Image, labels: Labels, merge: float) -> Labels:
+    """Join regions along contacts of less difference than ``merge``."""
     labels = _numbered(labels)
-    if merge <= 0 or labels.max() == 0:
-        return labels
-    links = graph.rag_mean_color(lab, labels)
-    return _numbered(graph.cut_threshold(labels, links, merge))
+    pairs, differences = _contacts(lab, labels)
+    rows, columns = pairs[differences < merge].T
+    number = int(labels.max()) + 1
+    links = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(number, number))
+    joined: Labels = connected_components(links, directed=False)[1].astype(np.int64)
+    return joined[labels]
 
 
 def _numbered(labels: Labels) -> Labels:
