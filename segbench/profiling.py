@@ -95,6 +95,16 @@ def count_macs(model: nn.Module, input_size: tuple[int, int], *, task: str = "se
         input_size: Height and width.
         task: Models of other tasks than ``semantic`` are counted up to their predictions.
     """
+    return count_macs_by_module(model, input_size, task=task)[""]
+
+
+def count_macs_by_module(
+    model: nn.Module, input_size: tuple[int, int], *, task: str = "semantic"
+) -> dict[str, int]:
+    """Return the multiply-adds within each module by its name; ``""`` is the model.
+
+    Arguments as those of ``count_macs``.
+    """
     model.eval()
     if task == "semantic":
         return _count_forward(model, input_size)
@@ -105,36 +115,71 @@ def count_macs(model: nn.Module, input_size: tuple[int, int], *, task: str = "se
     def predict() -> None:
         model.predict(model(images), [input_size])  # type: ignore[operator]
 
-    return _count(predict)
+    return _count(model, predict)
 
 
-def _count_forward(model: nn.Module, input_size: tuple[int, int]) -> int:
+def _count_forward(model: nn.Module, input_size: tuple[int, int]) -> dict[str, int]:
     try:
         shadow = model.to("meta")
         images = torch.zeros((1, 3, *input_size), device="meta")
-        return _count(lambda: shadow(images))
+        return _count(shadow, lambda: shadow(images))
     except (NotImplementedError, RuntimeError):
         return _count_on_cpu(model, input_size)
 
 
-def _count_on_cpu(model: nn.Module, input_size: tuple[int, int]) -> int:
+def _count_on_cpu(model: nn.Module, input_size: tuple[int, int]) -> dict[str, int]:
     """Count where an operation has no form without data; values do not matter."""
     model.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.zero_()
     images = _random_images(1, input_size, torch.device("cpu"))
-    return _count(lambda: model(images))
+    return _count(model, lambda: model(images))
 
 
-def _count(run: Callable[[], object]) -> int:
+def _count(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
     import torchvision.ops  # noqa: F401  registers the operator
 
     formulas: dict[Any, Any] = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), _uncounted(model) as more, counter:
         run()
-    return int(counter.get_total_flops()) // 2
+    counts = {
+        str(path).partition(".")[2]: sum(flops.values()) // 2
+        for path, flops in counter.get_flop_counts().items()
+    }
+    counts[""] = int(counter.get_total_flops()) // 2
+    for name, number in more.items():
+        parts = name.split(".")
+        for outer in {".".join(parts[:length]) for length in range(len(parts) + 1)}:
+            counts[outer] = counts.get(outer, 0) + number
+    return counts
+
+
+@contextmanager
+def _uncounted(model: nn.Module) -> Iterator[dict[str, int]]:
+    """Yield what modules say of themselves: ``uncounted_macs(output)``, by name.
+
+    Sampling is no operation that the counter knows.
+    """
+    found: dict[str, int] = {}
+
+    def note(name: str, own: Callable[[Tensor], int]) -> Any:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            found[name] = found.get(name, 0) + own(output)
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(note(name, module.uncounted_macs))  # type: ignore[arg-type]
+        for name, module in model.named_modules()
+        if hasattr(module, "uncounted_macs")
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _deform_conv_flops(

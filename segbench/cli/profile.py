@@ -48,7 +48,7 @@ def profile(
     from segbench.formats import write_json
 
     model_id, settings, size, threads = _target(model, options, input_size)
-    classes = _classes(model_id, num_classes, data)
+    classes = classes_of(model_id, num_classes, data)
     from segbench.profiling import profile_model
 
     try:
@@ -82,7 +82,8 @@ def _target(
     return model, settings, parse_size(input_size) if input_size else size, threads
 
 
-def _classes(model_id: str, text: str | None, data: Path | None) -> tuple[int, ...]:
+def classes_of(model_id: str, text: str | None, data: Path | None) -> tuple[int, ...]:
+    """Return what a model's builder takes, from ``--num-classes`` or a prepared dataset."""
     from segbench.errors import ConfigError
     from segbench.prepared import PreparedDataset
     from segbench.registry import model_info

@@ -29,16 +29,16 @@ def border_weights(
         sigma: In pixels.
     """
     reach = int(np.ceil(REACH * sigma))
-    distances = np.full((2, *cells.shape), np.inf)
+    nearest, second = np.full((2, *cells.shape), np.inf)
     for number, box in enumerate(ndimage.find_objects(cells), start=1):
         if box is None:
             continue
-        near = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
-        distance = ndimage.distance_transform_edt(cells[near] != number)
-        first, second = distances[(0, *near)], distances[(1, *near)]
-        distances[(1, *near)] = np.minimum(second, np.maximum(first, distance))
-        distances[(0, *near)] = np.minimum(first, distance)
-    extra = strength * np.exp(-(distances.sum(axis=0) ** 2) / (2 * sigma**2))
+        rows, columns = (slice(max(0, side.start - reach), side.stop + reach) for side in box)
+        distance = ndimage.distance_transform_edt(cells[rows, columns] != number)
+        first = nearest[rows, columns]
+        second[rows, columns] = np.minimum(second[rows, columns], np.maximum(first, distance))
+        nearest[rows, columns] = np.minimum(first, distance)
+    extra = strength * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     return np.where(cells == 0, 1 + extra, 1).astype(np.float32)
 
 
