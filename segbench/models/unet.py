@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segbench.errors import ConfigError
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.models._semantic import SemanticModel
@@ -24,6 +25,8 @@ TILE_MARGIN = 92
 """Pixels the valid network loses on each side: (572 - 388) / 2."""
 TILE_STEP = 16
 """Valid input sizes are 12 + 16 k, so that each pooling meets an even size."""
+OVERLAP = 4
+"""Pixels that neighbouring tiles share, so that tiles start at multiples of 16."""
 DROPOUT = 0.5
 
 
@@ -34,11 +37,27 @@ class UNet(SemanticModel):
         num_classes: Output channels.
         in_channels: Channels of the images.
         padded: Padded convolutions with BatchNorm, or the paper's valid ones.
+        tile: Side of the tiles in which a valid network predicts, 4 above a multiple of 16 (the
+            paper's is 388); None predicts at once. The logits are the same.
+
+    Raises:
+        ConfigError: Tiles of that side would not meet the grid of the poolings.
     """
 
-    def __init__(self, num_classes: int, *, in_channels: int = 3, padded: bool = True) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        padded: bool = True,
+        tile: int | None = None,
+    ) -> None:
         super().__init__(num_classes)
-        self.padded = padded
+        if tile is not None and (tile % TILE_STEP != OVERLAP or tile == OVERLAP):
+            raise ConfigError(
+                f"tile: expected 4 above a multiple of 16, found {tile}", fix="as 388 or 196"
+            )
+        self.padded, self.tile = padded, tile
         self.down = nn.ModuleList()
         for below, width in zip((in_channels, *WIDTHS[:-1]), WIDTHS, strict=True):
             self.down.append(_two_convolutions(below, width, padded=padded))
@@ -57,7 +76,21 @@ class UNet(SemanticModel):
         if self.padded:
             return {"logits": self.score(images)}
         height, width = images.shape[-2:]
-        return {"logits": self.score(_mirror(images))[..., :height, :width]}
+        mirrored = _mirror(images)
+        tiled = self.tile is not None and not self.training
+        scores = self._score_tiles(mirrored, self.tile or 0) if tiled else self.score(mirrored)
+        return {"logits": scores[..., :height, :width]}
+
+    def _score_tiles(self, images: Tensor, tile: int) -> Tensor:
+        """Return ``score(images)``, tile by tile: each reads 92 pixels more on every side."""
+        height, width = (side - 2 * TILE_MARGIN for side in images.shape[-2:])
+        logits = images.new_empty(len(images), self.num_classes, height, width)
+        for top in range(0, height - OVERLAP, tile - OVERLAP):
+            for left in range(0, width - OVERLAP, tile - OVERLAP):
+                bottom, right = min(top + tile, height), min(left + tile, width)
+                window = images[..., top : bottom + 2 * TILE_MARGIN, left : right + 2 * TILE_MARGIN]
+                logits[..., top:bottom, left:right] = self.score(window)
+        return logits
 
     def score(self, images: Tensor) -> Tensor:
         """Return the logits of the bare network: 92 pixels fewer a side when not padded."""
@@ -162,9 +195,12 @@ def unet(num_classes: int, *, in_channels: int = 3) -> UNet:
     year=2015,
     display_name="U-Net (original)",
 )
-def unet_original(num_classes: int, *, in_channels: int = 3) -> UNet:
-    """Return the paper's U-Net: 31,030,658 parameters for 1 channel and 2 classes."""
-    return UNet(num_classes, in_channels=in_channels, padded=False)
+def unet_original(num_classes: int, *, in_channels: int = 3, tile: int | None = None) -> UNet:
+    """Return the paper's U-Net: 31,030,658 parameters for 1 channel and 2 classes.
+
+    ``tile``, as 388, bounds the memory of a prediction and changes no logit.
+    """
+    return UNet(num_classes, in_channels=in_channels, padded=False, tile=tile)
 
 
 @register_model(

@@ -17,7 +17,7 @@ from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.models._semantic import SemanticModel
 from segbench.models.fcn import FullyConvolutionalVGG16
 from segbench.models.patch_classifier import PatchClassifier, TinyClassifier, fully_convolutional
-from segbench.models.unet import _mirror
+from segbench.models.unet import UNet, _mirror
 from segbench.registry import create_model
 
 COUNTS = [
@@ -136,6 +136,26 @@ def test_unet_original_tiles_agree_with_the_whole_image() -> None:
         whole = model.score(image)
         tile = model.score(image[..., 16:, :])
     torch.testing.assert_close(tile, whole[..., 16:, :], rtol=1e-3, atol=1e-4)
+
+
+def test_unet_original_predicts_the_same_in_mirrored_overlapping_tiles() -> None:
+    torch.manual_seed(0)
+    whole = create_model("unet_original", 2, in_channels=1).eval()
+    tiled = create_model("unet_original", 2, in_channels=1, tile=36).eval()
+    tiled.load_state_dict(whole.state_dict())
+    scored = []
+    tiled.score = lambda window: scored.append(tuple(window.shape[2:])) or UNet.score(tiled, window)
+    images = torch.randn(1, 1, 45, 30)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            tiled(images)["logits"], whole(images)["logits"], rtol=1e-3, atol=1e-4
+        )
+    assert scored == [(220, 220), (204, 220)], "two tiles, each with a margin of 92 pixels"
+
+
+def test_unet_tiles_off_the_pooling_grid_are_refused() -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match="4 above a multiple of 16"):
+        create_model("unet_original", 2, tile=384)
 
 
 @pytest.mark.parametrize("size", [(1, 5), (7, 30), (100, 388)])
