@@ -99,7 +99,8 @@ def _model(name, task, paper, year, backbone):
 
 MODELS = {
     "fcn_tiny": _model("fcn_tiny", "semantic", "Long et al., CVPR 2015", 2015, "residual trunk"),
-    "unet_tiny": _model("unet_tiny", "semantic", "Ronneberger et al., MICCAI", 2015, ""),
+    "unet_tiny": _model("unet_tiny", "semantic", "Ronneberger et al., MICCAI", 2015, "")
+    | {"deep": False},
     "evil": _model("evil", "semantic", HOSTILE, 2024, "</td><img src=x onerror=alert(2)>"),
     "mask_rcnn_tiny": _model("mask_rcnn_tiny", "instance", "He et al., ICCV", 2017, "FPN"),
     "fcos_tiny": _model("fcos_tiny", "instance", "Tian et al., ICCV", 2019, "FPN"),

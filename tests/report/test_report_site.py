@@ -153,6 +153,17 @@ def test_every_link_is_relative_and_leads_somewhere(site):
                 assert anchor in pages[found].ids, (path.name, link)
 
 
+def test_rows_that_are_no_deep_networks_say_so(site):
+    """The made-up results call the U-Net a classical method."""
+    board = (site / "index.html").read_text(encoding="utf-8")
+    rows = [row for row in board.split("<tr") if "classical, not a deep network" in row]
+    assert len(rows) == 1 and ">U-Net</a>" in rows[0]
+    for name, told in (("unet", True), ("fcn", False), ("oracle", False)):
+        (page,) = (site / "runs").glob(f"*__{name}__seed0.html")
+        said = "A classical method, not a deep network" in page.read_text(encoding="utf-8")
+        assert said == told
+
+
 def test_hostile_names_stay_text(site):
     for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
