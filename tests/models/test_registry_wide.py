@@ -32,6 +32,11 @@ SIZES = [(SIDE, SIDE)] * 2
 ODD = (97, 61)
 COLORS = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, -0.5, 1.0], [0.5, 0.5, 0.5]])
 
+CONTROLLED_BY_VALUES = {
+    "decouplednet_tiny": "runs once for every class it finds: the graph depends on the image",
+}
+"""Models that no graph of fixed operations can express, and why."""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -144,6 +149,36 @@ def check_state_round_trip(info: ModelInfo, file: Any) -> None:
             assert torch.equal(one, again)
 
 
+def check_bf16_step(info: ModelInfo) -> None:
+    """One optimiser step whose forward pass runs in bfloat16, as ``precision: bf16`` does."""
+    model = build(info).train()
+    learned = [p for p in model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in learned]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = losses_of(model, info)
+    loss = torch.stack([value.float() for value in losses.values()]).sum()
+    assert torch.isfinite(loss)
+    loss.backward()
+    torch.optim.SGD(learned, lr=1e-3).step()
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in learned)
+    assert any(not torch.equal(p, old) for p, old in zip(learned, before, strict=True))
+
+
+def check_export(info: ModelInfo) -> None:
+    """The graph of ``torch.export`` gives what the module gives, on other values too."""
+    if not info.deep:
+        pytest.skip("a classical method: its steps are no tensor operations")
+    if info.id in CONTROLLED_BY_VALUES:
+        pytest.skip(CONTROLLED_BY_VALUES[info.id])
+    model, images = build(info).eval(), odd_images(info)
+    with torch.no_grad():
+        exported = torch.export.export(model, (images,), strict=False).module()
+        expected, found = _tensors(model(images.neg())), _tensors(exported(images.neg()))
+    assert expected
+    for one, two in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def check_ten_steps_lower_the_loss(info: ModelInfo) -> None:
     model = build(info).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
@@ -217,6 +252,16 @@ def test_state_round_trip_and_determinism(name: str, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_bf16_step(name: str) -> None:
+    check_bf16_step(INFOS[name])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_export(name: str) -> None:
+    check_export(INFOS[name])
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_ten_steps_lower_the_loss(name: str) -> None:
     check_ten_steps_lower_the_loss(INFOS[name])
 
@@ -253,6 +298,8 @@ def test_an_architecture_is_one_file(tmp_path, monkeypatch) -> None:
     assert info.family == "toy_of_a_test"
     check_prediction_at_odd_size(info)
     check_gradients(info)
+    check_bf16_step(info)
+    check_export(info)
     check_state_round_trip(info, tmp_path / "weights.safetensors")
     check_ten_steps_lower_the_loss(info)
     check_backbone_parameters(info)
