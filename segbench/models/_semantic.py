@@ -56,8 +56,10 @@ class SemanticModel(nn.Module):
         plain model has cross-entropy and its ``aux_weight``. 0 where every pixel is ignored.
 
         Raises:
-            ConfigError: ``aux_weights`` are not as many as the auxiliary maps.
+            ConfigError: There is no semantic truth, or ``aux_weights`` are not as many as the
+                auxiliary maps.
         """
+        _truth(targets)
         losses = {self.criterion.name: self._loss_of(outputs["logits"], targets)}
         auxiliary = [self._loss_of(logits, targets) for logits in outputs.get("aux") or ()]
         if self.training and self.aux_weights is not None:
