@@ -37,13 +37,14 @@ class Stage:
     """What the output of one module sees of the image.
 
     Two numbers are of rows and columns. ``stride`` is the distance of neighbouring positions in
-    pixels, ``field`` the side of what one position depends on, None where that grows with the
-    image, and ``offset`` the place, in pixels from the first, of the centre of position 0
-    (below 0 where padding moves it out of the image); None with the field.
+    pixels, None where positions were mixed and have no place in the image. ``field`` is the side
+    of what one position depends on, None where that grows with the image. ``offset`` is the
+    place, in pixels from the first, of the centre of position 0, below 0 where padding moves it
+    out of the image; None with the field.
     """
 
     channels: int
-    stride: tuple[float, float]
+    stride: tuple[float | None, float | None]
     field: tuple[int | None, int | None]
     offset: tuple[float | None, float | None]
 
@@ -152,7 +153,7 @@ def _stage(channels: int, spans: Spans, side: int) -> Stage:
         None if w else float(centre - place * axis.step)
         for w, axis, (place, centre) in zip(whole, spans, middles, strict=True)
     ]
-    steps = [1.0 if len(axis) == side else float(axis.step) for axis in spans]
+    steps = [1.0 if len(axis) == side else float(axis.step) or None for axis in spans]
     return Stage(channels, (steps[0], steps[1]), (fields[0], fields[1]), (offsets[0], offsets[1]))
 
 

@@ -26,7 +26,8 @@ IntVector = NDArray[np.int64]
 class Span:
     """First and last pixel of the image each position of one axis depends on; int64 [L].
 
-    ``step`` is the distance in pixels between neighbouring positions; ``grows`` says that what
+    ``step`` is the distance in pixels between neighbouring positions, 0 where positions have lost
+    their place in the image; ``grows`` says that what
     a position depends on grows with the image, as with a mean over all of it.
     """
 
@@ -64,7 +65,8 @@ class Span:
         """Return the span of a sum; an axis of length 1 is repeated."""
         one, two = np.broadcast_arrays(self.first, other.first)
         end, stop = np.broadcast_arrays(self.last, other.last)
-        step = self.step if len(self) >= len(other) else other.step
+        longer, shorter = (self, other) if len(self) >= len(other) else (other, self)
+        step = longer.step or shorter.step
         grows = self.grows or other.grows
         return Span(np.minimum(one, two), np.maximum(end, stop), step, grows)
 
@@ -115,13 +117,15 @@ def _grown(spans: Spans, size: tuple[int, int]) -> Spans:
 
 
 def _mixed(inputs: Inputs, size: tuple[int, int] | None) -> Spans:
-    """Return spans where all positions depend on all inputs."""
+    """Return spans where all positions depend on all inputs, without a place of their own."""
     rows, columns = inputs[0][1]
     rows, columns = rows.over(len(rows)), columns.over(len(columns))
     for _, (other_rows, other_columns) in inputs[1:]:
         rows = rows.joined(other_rows.over(1))
         columns = columns.joined(other_columns.over(1))
-    return (rows, columns) if size is None else (rows.over(size[0]), columns.over(size[1]))
+    if size is not None:
+        rows, columns = rows.over(size[0]), columns.over(size[1])
+    return replace(rows, step=Fraction(0)), replace(columns, step=Fraction(0))
 
 
 @_rule(aten.convolution, aten.convolution_overrideable)

@@ -52,14 +52,16 @@ def describe_model(
         for name in names
         for one in ([name] if name in seen or not seen.keys() & set(parts[name]) else parts[name])
     ]
-    macs = count_macs_by_module(create_model(model_id, *classes), input_size, task=task)
-    modules = dict(shadow.named_modules())
+    params = {name: count_parameters(shadow.get_submodule(name)) for name in ["", *shown]}
+    # Counting moves the network off the meta device where an operation needs values.
+    model = shadow if task == "semantic" else create_model(model_id, *classes)
+    macs = count_macs_by_module(model, input_size, task=task)
     order = [n for n in seen if n in shown] + [n for n in shown if n not in seen]
     rows = [
         {
             "stage": name,
             **_place(seen.get(name)),
-            "params": count_parameters(modules[name])["params"],
+            "params": params[name]["params"],
             "gmacs": round(macs.get(name, 0) / 1e9, 4),
         }
         for name in order
@@ -67,7 +69,7 @@ def describe_model(
     if task == "semantic":
         rows.append({"stage": "(logits)", **_place(seen.get("")), "params": None, "gmacs": None})
     return {
-        **count_parameters(shadow),
+        **params[""],
         "gmacs": round(macs[""] / 1e9, 4),
         "input_size": list(input_size),
         "options": dict(builder_options(model_id)),
@@ -98,10 +100,14 @@ def _place(stage: Any) -> dict[str, Any]:
     rows, columns = ("whole" if side is None else side for side in stage.field)
     return {
         "channels": stage.channels,
-        "stride": _one_or_two((round(stage.stride[0], 3), round(stage.stride[1], 3))),
+        "stride": _one_or_two((_rounded(stage.stride[0]), _rounded(stage.stride[1]))),
         "field": _one_or_two((rows, columns)),
         "offset": _one_or_two(stage.offset),
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _one_or_two(pair: tuple[Any, Any]) -> Any:

@@ -157,6 +157,23 @@ def test_what_grows_with_the_image_has_no_field() -> None:
         assert found.field == (None, None)
 
 
+def test_positions_that_were_mixed_have_no_stride_until_they_join_others() -> None:
+    class Attention(nn.Module):
+        def forward(self, features):
+            flat = features.flatten(2)
+            mixed = (flat @ flat.transpose(1, 2).softmax(2) @ flat).unflatten(2, features.shape[2:])
+            return self.alone(mixed), self.beside(torch.cat([mixed, features], 1))
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.alone, self.beside = nn.Conv2d(2, 2, 1), nn.Conv2d(4, 2, 1)
+
+    model = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2), Attention())
+    found = receptive_fields(model, ["1.alone", "1.beside"])
+    assert [stage.stride[0] for stage in found.values()] == [None, 2]
+    assert {stage.field for stage in found.values()} == {(None, None)}
+
+
 def test_mirrored_network_of_the_unet_keeps_the_field_of_the_bare_one() -> None:
     (found,) = receptive_fields(meta(create_model, "unet_original", 2), [""]).values()
     (padded,) = receptive_fields(meta(create_model, "unet", 2), [""]).values()
