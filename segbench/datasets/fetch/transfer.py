@@ -7,7 +7,6 @@ attempts that bring nothing are counted.
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,8 @@ from segbench.datasets.fetch.part import Part, Version
 from segbench.errors import DataError
 from segbench.progress import say, track_bytes
 
+OPENING = 1024
+"""Bytes of a body that are read before it is looked at."""
 CHUNK = 1 << 18
 PAGE_BYTES = 1 << 16
 MAX_RESTARTS = 3
@@ -223,7 +224,7 @@ def _refuse_page(answer: requests.Response, url: str, policy: Policy) -> None:
     """Raise a ``Fault`` for a web page in place of an archive."""
     if "text/html" not in answer.headers.get("Content-Type", "").lower():
         return
-    page = b"".join(itertools.islice(_body(answer, url, policy), 4))
+    page = next(_opened(_body(answer, url, policy)), b"")
     raise Fault(page_words(page), retry=False)
 
 
@@ -234,7 +235,7 @@ def _receive(
     total = part.version.total
     what = f"download {part.target.name}"
     check_space(part.path.parent, 0 if total is None else total - start, what=what)
-    chunks = _body(answer, url, policy)
+    chunks = _opened(_body(answer, url, policy))
     with writing(part.path), part.path.open("r+b") as stream:
         stream.seek(start)
         sizes = (_append(stream, chunk, total) for chunk in chunks)
@@ -259,6 +260,21 @@ def _append(stream: BinaryIO, chunk: bytes, total: int | None) -> int:
 
 def _so_far(stream: BinaryIO, total: int | None) -> str:
     return f"{stream.tell()} bytes" if total is None else f"{stream.tell()} of {total} bytes"
+
+
+def _opened(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield a body with its first bytes in one piece, enough to tell what a page is."""
+    opening = b""
+    try:
+        while len(opening) < OPENING and (chunk := next(chunks, b"")):
+            opening += chunk
+    except Fault:
+        if opening:
+            yield opening
+        raise
+    if opening:
+        yield opening
+    yield from chunks
 
 
 def _body(answer: requests.Response, url: str, policy: Policy) -> Iterator[bytes]:
