@@ -34,9 +34,7 @@ def lattice_tensors(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _lattice_shapes(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     points, dims = features.shape
     vertices: int | torch.SymInt = points * (dims + 1)
-    if (
-        features.device.type != "meta"
-    ):  # meta tells no more than the most
+    if features.device.type != "meta":  # meta tells no more than the most
         vertices = torch.library.get_ctx().new_dynamic_size()
     corners = features.new_empty((points, dims + 1), dtype=torch.int32)
     weights = features.new_empty((points, dims + 1), dtype=torch.float32)
