@@ -7,15 +7,20 @@ only here, 0 becomes the ignored 255 and the others move down by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segbench.classes.ade20k import CATEGORIES
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
+from segbench.datasets.source import (
+    RawImage,
+    SourceImage,
+    pair_by_stem,
+    read_pair,
+    refuse_folder,
+)
 from segbench.errors import DataError
-from segbench.types import Archive, IntArray
+from segbench.types import Archive, DatasetInfo, IntArray
 
 TOP = "ADEChallengeData2016"
 FOLDERS = {"train": "training", "val": "validation"}
@@ -34,7 +39,7 @@ HOMEPAGE = "http://sceneparsing.csail.mit.edu"
 
 
 def split_sources(
-    raw: Path, load: Callable[..., RawImage], truth_folders: tuple[str, ...], layout: str
+    raw: Path, load: Callable[..., RawImage], truth_folders: tuple[str, ...], info: DatasetInfo
 ) -> Mapping[str, list[SourceImage]]:
     """Pair the photographs of both splits with one PNG of each truth folder.
 
@@ -44,22 +49,10 @@ def split_sources(
     top = raw / TOP if (raw / TOP).is_dir() else raw
     splits: dict[str, list[SourceImage]] = {}
     for split, folder in FOLDERS.items():
-        images = files_by_stem(top / "images" / folder)
-        truths = [files_by_stem(top / t / folder, suffixes=(".png",)) for t in truth_folders]
-        stems = sorted({*images, *(stem for found in truths for stem in found)})
-        splits[split] = []
-        for stem in stems:
-            files = (
-                images.get(stem, top / "images" / folder / f"{stem}.jpg"),
-                *(
-                    found.get(stem, top / name / folder / f"{stem}.png")
-                    for name, found in zip(truth_folders, truths, strict=True)
-                ),
-            )
-            splits[split].append(SourceImage(stem, partial(load, *files), files))
+        truths = [top / name / folder for name in truth_folders]
+        splits[split] = pair_by_stem(top / "images" / folder, truths, load)
     if not any(splits.values()):
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no ADE20K split; it holds {found}. {layout}")
+        refuse_folder(raw, "has no ADE20K split", info)
     return splits
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from segbench.datasets.id_runs import relabel, thing_annotations
 from segbench.datasets.json_lists import iter_lists, plain_text, read_entries
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem
+from segbench.datasets.source import RawImage, SourceImage, files_by_stem, require_size
 from segbench.errors import DataError
 from segbench.formats import read_image, read_panoptic_ids
 from segbench.types import IGNORE_INDEX, CategoryTable, IntArray, PanopticMap, Segment
@@ -134,16 +134,9 @@ def _load(
     table: CategoryTable,
 ) -> RawImage:
     (listed,) = read_entries(*annotation)
-    found = read_image(image_file).shape[:2]
-    if found != size:
-        raise DataError(
-            f"{image_file.name} is {found[1]}x{found[0]}, its JSON says {size[1]}x{size[0]}"
-        )
+    require_size(read_image(image_file), image_file, size, image="its JSON says")
     ids = read_panoptic_ids(png)
-    if ids.shape != size:
-        raise DataError(
-            f"{png.name} is {ids.shape[1]}x{ids.shape[0]}, the image {size[1]}x{size[0]}"
-        )
+    require_size(ids, png, size)
     panoptic = PanopticMap(
         ids, tuple(_segment(entry, table, png) for entry in listed["segments_info"])
     )

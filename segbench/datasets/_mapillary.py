@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segbench.classes.mapillary import KEYS
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
+from segbench.datasets.source import (
+    RawImage,
+    SourceImage,
+    pair_by_stem,
+    read_pair,
+    refuse_folder,
+)
 from segbench.errors import DataError
 from segbench.formats import read_json
-from segbench.types import IGNORE_INDEX, Archive, IntArray
+from segbench.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
 
 FOLDERS = {"train": "training", "val": "validation"}
 """Folder of each split in the archives; the truth of the test split is not public."""
@@ -32,7 +37,11 @@ def archive(version: str) -> Archive:
 
 
 def split_sources(
-    raw: Path, version: str, kinds: Sequence[str], load: Callable[..., RawImage], layout: str
+    raw: Path,
+    version: str,
+    kinds: Sequence[str],
+    load: Callable[..., RawImage],
+    info: DatasetInfo,
 ) -> Mapping[str, list[SourceImage]]:
     """Pair the photographs of both splits with their PNGs of every kind of truth.
 
@@ -46,20 +55,10 @@ def split_sources(
     for split, folder in FOLDERS.items():
         nested = raw / folder / version
         top = nested if nested.is_dir() else raw / folder
-        images = files_by_stem(raw / folder / "images")
-        truths = [files_by_stem(top / kind, suffixes=(".png",)) for kind in kinds]
-        stems = sorted({*images, *(stem for found in truths for stem in found)})
-        splits[split] = []
-        for stem in stems:
-            files = [images.get(stem, raw / folder / "images" / f"{stem}.jpg")]
-            files += [
-                found.get(stem, top / kind / f"{stem}.png")
-                for kind, found in zip(kinds, truths, strict=True)
-            ]
-            splits[split].append(SourceImage(stem, partial(load, *files), tuple(files)))
+        truths = [top / kind for kind in kinds]
+        splits[split] = pair_by_stem(raw / folder / "images", truths, load)
     if not any(splits.values()):
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no Mapillary Vistas split; it holds {found}. {layout}")
+        refuse_folder(raw, "has no Mapillary Vistas split", info)
     return splits
 
 

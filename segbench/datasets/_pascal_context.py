@@ -24,7 +24,7 @@ import numpy as np
 
 from segbench.datasets._matlab import as_labels, read_variable
 from segbench.datasets._voc import read_image_set, voc_color
-from segbench.datasets.source import RawImage, SourceImage, read_pair
+from segbench.datasets.source import RawImage, SourceImage, read_pair, refuse_folder
 from segbench.errors import DataError
 from segbench.types import IGNORE_INDEX, Archive, Category, DatasetInfo, IntArray
 
@@ -93,8 +93,7 @@ def find_images(raw: Path, info: DatasetInfo) -> Mapping[str, Sequence[SourceIma
     """Return the images of both splits; ``DataError`` when a list or ``labels.txt`` is wrong."""
     lists, names = raw / KIT / "ImageSets" / "Main", raw / CONTEXT / "labels.txt"
     if not lists.is_dir() or not names.is_file():
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} is not a Pascal Context folder; it holds {found}. {info.layout}")
+        refuse_folder(raw, "is not a Pascal Context folder", info)
     train_ids = _train_ids(names, background="background" in info.table.names).tobytes()
     return {
         split: [_image(raw, stem, train_ids) for stem in read_image_set(lists / f"{split}.txt")]

@@ -36,7 +36,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     """Return the images of the splits that are there; ``DataError`` when none is."""
     assert raw is not None
     del options
-    return _ade20k.split_sources(raw, _load, ("annotations",), INFO.layout)
+    return _ade20k.split_sources(raw, _load, ("annotations",), INFO)
 
 
 def _load(image: Path, label_file: Path) -> RawImage:

@@ -21,6 +21,7 @@ from segbench.datasets.source import (
     SourceImage,
     compose_panoptic,
     instances_from_masks,
+    require_size,
 )
 from segbench.errors import DataError
 from segbench.formats import read_image
@@ -60,7 +61,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     """Return the images of the splits that are there; ``DataError`` when none is."""
     assert raw is not None
     del options
-    return _ade20k.split_sources(raw, _load, ("annotations", _INSTANCES), INFO.layout)
+    return _ade20k.split_sources(raw, _load, ("annotations", _INSTANCES), INFO)
 
 
 def _load(image: Path, label_file: Path, instance_file: Path) -> RawImage:
@@ -72,10 +73,7 @@ def _load(image: Path, label_file: Path, instance_file: Path) -> RawImage:
 
 def _instances(path: Path, size: tuple[int, int]) -> Instances:
     colours = read_image(path)
-    if colours.shape[:2] != size:
-        raise DataError(
-            f"{path.name} is {colours.shape[1]}x{colours.shape[0]}, the image {size[1]}x{size[0]}"
-        )
+    require_size(colours, path, size)
     classes, numbers = colours[..., 0], colours[..., 1]
     objects = np.unique(numbers[numbers > 0])
     masks = numbers == objects[:, None, None]

@@ -7,13 +7,18 @@ becomes the ignored train id 255. Brostow, Fauqueur, Cipolla, PRL 2009.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
+from segbench.datasets.source import (
+    RawImage,
+    SourceImage,
+    pair_by_stem,
+    read_pair,
+    refuse_folder,
+)
 from segbench.errors import DataError
 from segbench.types import IGNORE_INDEX, Category, DatasetInfo
 
@@ -61,22 +66,12 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     del options
     splits = {split: _split(raw, split) for split in INFO.splits}
     if not any(splits.values()):
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no CamVid split; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "has no CamVid split", INFO)
     return splits
 
 
 def _split(raw: Path, split: str) -> list[SourceImage]:
-    images = files_by_stem(raw / split)
-    labels = files_by_stem(raw / f"{split}annot", suffixes=(".png",))
-    pairs = {
-        stem: (
-            images.get(stem, raw / split / f"{stem}.png"),
-            labels.get(stem, raw / f"{split}annot" / f"{stem}.png"),
-        )
-        for stem in sorted({*images, *labels})
-    }
-    return [SourceImage(stem, partial(_load, *pair), pair) for stem, pair in pairs.items()]
+    return pair_by_stem(raw / split, [raw / f"{split}annot"], _load, suffix=".png")
 
 
 def _load(image: Path, label_file: Path) -> RawImage:

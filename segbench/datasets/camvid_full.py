@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from segbench.datasets.camvid import INFO as SMALL
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem
+from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair, refuse_folder
 from segbench.errors import DataError
 from segbench.formats import read_image
 from segbench.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
@@ -79,8 +79,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
         for stem, path in files_by_stem(raw / _LABELS, suffixes=(".png",)).items()
     }
     if not images and not labels:
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} is no full-size CamVid; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "is no full-size CamVid", INFO)
     splits: dict[str, list[SourceImage]] = {split: [] for split in INFO.splits}
     for stem in sorted({*images, *labels}):
         pair = (
@@ -108,12 +107,7 @@ def split_of(stem: str) -> str:
 
 
 def _load(image: Path, label_file: Path) -> RawImage:
-    size, colors = read_image(image).shape[:2], read_image(label_file)
-    if colors.shape[:2] != size:
-        raise DataError(
-            f"{label_file.name} is {colors.shape[1]}x{colors.shape[0]}, the image "
-            f"{image.name} is {size[1]}x{size[0]}"
-        )
+    size, colors = read_pair(image, label_file, read=read_image)
     return RawImage(image=image, size=size, semantic=_train_ids(colors, label_file))
 
 

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from segbench.classes.cityscapes import CLASSES
+from segbench.datasets.id_runs import thing_annotations
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
     files_by_stem,
-    instances_from_masks,
     read_pair,
+    refuse_folder,
+    require_size,
 )
 from segbench.errors import DataError
 from segbench.formats import read_label_map
@@ -30,7 +32,6 @@ from segbench.types import (
     IGNORE_INDEX,
     Archive,
     DatasetInfo,
-    Instances,
     IntArray,
     PanopticMap,
     Segment,
@@ -86,8 +87,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     del options
     splits = {split: _split(raw, split) for split in INFO.splits}
     if not any(splits.values()):
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no Cityscapes split; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "has no Cityscapes split", INFO)
     return splits
 
 
@@ -122,13 +122,11 @@ def _by_name(folder: Path, ending: str) -> dict[str, Path]:
 def _load(image: Path, label_file: Path, instance_file: Path) -> RawImage:
     size, labels = read_pair(image, label_file)
     ids = read_label_map(instance_file)
-    if ids.shape != size:
-        raise DataError(
-            f"{instance_file.name} is {ids.shape[1]}x{ids.shape[0]}, the image {size[1]}x{size[0]}"
-        )
+    require_size(ids, instance_file, size)
     semantic = _semantic(labels, label_file)
     panoptic = _panoptic(ids, instance_file)
-    return RawImage(image, size, semantic, _instances(panoptic), panoptic)
+    things = thing_annotations(panoptic, INFO.table)
+    return RawImage(image, size, semantic, panoptic=panoptic, annotations=things)
 
 
 def _semantic(labels: IntArray, path: Path) -> IntArray:
@@ -163,12 +161,3 @@ def _panoptic(ids: IntArray, path: Path) -> PanopticMap:
         segments.append(Segment(int(number), train_id, isthing, int(area), crowd))
         kept[ids == number] = number
     return PanopticMap(kept, tuple(segments))
-
-
-def _instances(panoptic: PanopticMap) -> Instances:
-    things = [segment for segment in panoptic.segments if segment.isthing]
-    numbers = np.array([segment.id for segment in things], dtype=np.int32)
-    masks = panoptic.ids == numbers[:, None, None]
-    found = instances_from_masks(masks, [segment.label for segment in things])
-    crowd = np.array([segment.iscrowd for segment in things], dtype=bool)
-    return Instances(found.masks, found.labels, found.boxes, iscrowd=crowd)

@@ -15,7 +15,7 @@ from typing import Any
 
 from segbench.classes.coco import CATEGORIES
 from segbench.datasets._coco_json import panoptic_sources
-from segbench.datasets.source import SourceImage
+from segbench.datasets.source import SourceImage, refuse_folder
 from segbench.errors import ConfigError, DataError
 from segbench.types import Archive, DatasetInfo
 
@@ -78,8 +78,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     official = options["instances"] == "official"
     splits = {split: _split(raw, split, official=official) for split in INFO.splits}
     if not any(splits.values()):
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no COCO 2017 split; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "has no COCO 2017 split", INFO)
     return splits
 
 

@@ -7,7 +7,7 @@ Caesar, Uijlings, Ferrari, CVPR 2018.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ import numpy as np
 
 from segbench.classes.coco_stuff import CATEGORIES
 from segbench.datasets.coco2017 import INFO as COCO
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
+from segbench.datasets.source import (
+    RawImage,
+    SourceImage,
+    files_by_stem,
+    pair_by_stem,
+    read_pair,
+    refuse_folder,
+)
 from segbench.errors import DataError
 from segbench.types import IGNORE_INDEX, Archive, DatasetInfo
 
@@ -58,25 +65,18 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     del options
     splits = {split: _split(raw, f"{split}2017") for split in INFO.splits}
     if not any(splits.values()):
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no COCO-Stuff split; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "has no COCO-Stuff split", INFO)
     return splits
 
 
 def _split(raw: Path, folder: str) -> list[SourceImage]:
-    labels = files_by_stem(raw / _MAPS / folder, suffixes=(".png",))
-    if not labels:
+    maps = raw / _MAPS / folder
+    if not files_by_stem(maps, suffixes=(".png",)):
         return []
-    images = files_by_stem(raw / folder)
-    found = []
-    for stem in sorted({*images, *labels}):
-        pair = (
-            images.get(stem, raw / folder / f"{stem}.jpg"),
-            labels.get(stem, raw / _MAPS / folder / f"{stem}.png"),
-        )
-        number = int(stem) if stem.isdigit() else None
-        found.append(SourceImage(stem, partial(_load, *pair), pair, number))
-    return found
+    return [
+        replace(item, image_id=int(item.stem) if item.stem.isdigit() else None)
+        for item in pair_by_stem(raw / folder, [maps], _load)
+    ]
 
 
 def _load(image: Path, label_file: Path) -> RawImage:

@@ -20,6 +20,7 @@ from segbench.datasets.source import (
     SourceImage,
     compose_panoptic,
     instances_from_masks,
+    require_size,
 )
 from segbench.errors import DataError
 from segbench.formats import read_label_map
@@ -51,17 +52,13 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     assert raw is not None
     del options
     kinds = ("labels", "instances")
-    return _mapillary.split_sources(raw, "v1.2", kinds, _load, INFO.layout)
+    return _mapillary.split_sources(raw, "v1.2", kinds, _load, INFO)
 
 
 def _load(image: Path, label_file: Path, instance_file: Path) -> RawImage:
     size, semantic = _mapillary.read_scene(image, label_file, len(V12))
     numbers = read_label_map(instance_file)
-    if numbers.shape != size:
-        raise DataError(
-            f"{instance_file.name} is {numbers.shape[1]}x{numbers.shape[0]}, the image "
-            f"{size[1]}x{size[0]}"
-        )
+    require_size(numbers, instance_file, size)
     instances = _instances(numbers, instance_file)
     panoptic = compose_panoptic(semantic, instances, table=INFO.table)
     return RawImage(image, size, semantic, instances, panoptic)

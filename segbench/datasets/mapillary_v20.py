@@ -35,7 +35,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     """Return the images of the splits that are there; ``DataError`` when none is."""
     assert raw is not None
     del options
-    return _mapillary.split_sources(raw, "v2.0", ("labels",), _load, INFO.layout)
+    return _mapillary.split_sources(raw, "v2.0", ("labels",), _load, INFO)
 
 
 def _load(image: Path, label_file: Path) -> RawImage:

@@ -23,8 +23,8 @@ from segbench.datasets.source import (
     files_by_stem,
     instances_from_masks,
     read_pair,
+    refuse_folder,
 )
-from segbench.errors import DataError
 from segbench.types import Category, DatasetInfo
 
 PERSON, BACKGROUND = 0, 1
@@ -63,8 +63,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     del options
     present = [pair for pair in FOLDERS if any((raw / folder).is_dir() for folder in pair)]
     if len(present) != 1:
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} is not a Penn-Fudan folder; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "is not a Penn-Fudan folder", INFO)
     splits: dict[str, list[SourceImage]] = {"train": [], "val": []}
     image_folder, mask_folder = (raw / folder for folder in present[0])
     images = files_by_stem(image_folder)

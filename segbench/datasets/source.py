@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -155,9 +156,55 @@ def read_pair(
     if findings:
         raise DataError("; ".join(findings))
     (height, width), found = arrays[0].shape[:2], arrays[1]
-    if found.shape != (height, width):
-        raise DataError(
-            f"{labels.name} is {found.shape[1]}x{found.shape[0]}, "
-            f"the image {image.name} is {width}x{height}"
-        )
+    require_size(found, labels, (height, width), image=f"the image {image.name} is")
     return (height, width), found
+
+
+def require_size(
+    found: IntArray, path: Path, size: tuple[int, int], *, image: str = "the image"
+) -> None:
+    """Refuse the content [H, W, ...] of a file that is not of ``size`` (height, width).
+
+    Raises:
+        DataError: Naming the file, both sizes and, in the words of ``image``, what it was held
+            against.
+    """
+    if found.shape[:2] != size:
+        raise DataError(
+            f"{path.name} is {found.shape[1]}x{found.shape[0]}, {image} {size[1]}x{size[0]}"
+        )
+
+
+def refuse_folder(raw: Path, complaint: str, info: DatasetInfo) -> NoReturn:
+    """Say what a raw folder lacks or is not, what it holds, and what the layout is.
+
+    Raises:
+        DataError: Always.
+    """
+    found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
+    raise DataError(f"{raw} {complaint}; it holds {found}. {info.layout}")
+
+
+def pair_by_stem(
+    images: Path,
+    truths: Sequence[Path],
+    load: Callable[..., RawImage],
+    *,
+    suffix: str = ".jpg",
+) -> list[SourceImage]:
+    """Return the photographs of a folder, each with the PNG of its name in every truth folder.
+
+    What lacks a partner is kept, under the name the partner would have (``suffix`` for a
+    photograph), so that loading it names the file. ``load`` takes the files in order.
+    """
+    folders = (images, *truths)
+    found = [files_by_stem(images), *(files_by_stem(t, suffixes=(".png",)) for t in truths)]
+    endings = (suffix, *[".png"] * len(truths))
+    sources = []
+    for stem in sorted(set().union(*found)):
+        files = tuple(
+            here.get(stem, folder / f"{stem}{ending}")
+            for here, folder, ending in zip(found, folders, endings, strict=True)
+        )
+        sources.append(SourceImage(stem, partial(load, *files), files))
+    return sources

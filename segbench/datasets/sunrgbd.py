@@ -26,7 +26,7 @@ import numpy as np
 
 from segbench.datasets._matlab import as_labels, count_v73, read_strings, read_struct, read_v73
 from segbench.datasets._voc import voc_color
-from segbench.datasets.source import RawImage, SourceImage, read_pair
+from segbench.datasets.source import RawImage, SourceImage, read_pair, refuse_folder
 from segbench.errors import DataError
 from segbench.types import Archive, Category, DatasetInfo, IntArray
 
@@ -90,8 +90,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     assert raw is not None
     del options
     if not (raw / TOOLBOX).is_dir() or not (raw / IMAGES).is_dir():
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} is not a SUN RGB-D folder; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "is not a SUN RGB-D folder", INFO)
     split_of = {
         _inside(raw / SPLIT_FILE, path): split
         for split in INFO.splits

@@ -23,7 +23,14 @@ import numpy as np
 
 from segbench.datasets._matlab import as_labels, read_struct
 from segbench.datasets._voc import read_image_set, voc_color
-from segbench.datasets.source import RawImage, SourceImage, instances_from_masks, read_pair
+from segbench.datasets.source import (
+    RawImage,
+    SourceImage,
+    instances_from_masks,
+    read_pair,
+    refuse_folder,
+    require_size,
+)
 from segbench.errors import DataError
 from segbench.formats import read_label_map
 from segbench.types import IGNORE_INDEX, Archive, Category, DatasetInfo, Instances, IntArray
@@ -91,8 +98,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
     del options
     lists = raw / KIT / "ImageSets" / "Segmentation"
     if not lists.is_dir():
-        found = ", ".join(sorted(path.name for path in raw.iterdir())[:10]) or "nothing"
-        raise DataError(f"{raw} has no Pascal VOC 2012; it holds {found}. {INFO.layout}")
+        refuse_folder(raw, "has no Pascal VOC 2012", INFO)
     train, val = (read_image_set(lists / f"{split}.txt") for split in ("train", "val"))
     return {
         "train": [_voc_image(raw, stem) for stem in train],
@@ -194,10 +200,7 @@ def _sbd_objects(path: Path) -> tuple[IntArray, list[int]]:
 
 
 def _same_size(labels: IntArray, path: Path, size: tuple[int, int]) -> IntArray:
-    if labels.shape != size:
-        raise DataError(
-            f"{path.name} is {labels.shape[1]}x{labels.shape[0]}, the image is {size[1]}x{size[0]}"
-        )
+    require_size(labels, path, size, image="the image is")
     return labels
 
 
