@@ -19,6 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import gaussian_blur, resize
 
 from segbench.config import Recipe
+from segbench.mirror import mirrored
 from segbench.types import IGNORE_INDEX, Sample
 
 BLUR_WINDOW, BLUR_SIGMA = 5, 1.1
@@ -165,7 +166,7 @@ def _warp(
     and no object.
     """
     height, width = view.size
-    row, column = _mirrored(rows.round().long(), height), _mirrored(columns.round().long(), width)
+    row, column = mirrored(rows.round().long(), height), mirrored(columns.round().long(), width)
     outside = (rows.round() != row) | (columns.round() != column)
     unit = [2 * rows / max(height - 1, 1) - 1, 2 * columns / max(width - 1, 1) - 1]
     grid = torch.stack([unit[1], unit[0]], dim=-1)[None]
@@ -185,13 +186,6 @@ def _warp(
         return moved.masked_fill(outside, 0 if tensor.dim() == 3 else IGNORE_INDEX)
 
     return _apply(view, image, truth)
-
-
-def _mirrored(places: Tensor, size: int) -> Tensor:
-    """Reflect places beyond either end, about the centres of the outermost pixels."""
-    period = max(2 * (size - 1), 1)
-    places = places.remainder(period)
-    return torch.minimum(places, period - places)
 
 
 def cyclic_shift(view: View, down: int, right: int) -> View:

@@ -21,18 +21,21 @@ def bilinear_kernel(size: int) -> Tensor:
     return tent[:, None] * tent[None, :]
 
 
-def bilinear_upsampling(channels: int, *, factor: int, learned: bool = False) -> nn.Module:
+def bilinear_upsampling(
+    channels: int, *, factor: int, learned: bool = False, grouped: bool = False
+) -> nn.Module:
     """Return a transposed convolution of kernel ``2 * factor`` that interpolates bilinearly.
 
     The kernel is full, ``channels x channels``, and zero off the diagonal, as in the
-    released FCN definitions; it has no bias. It stays fixed unless ``learned``.
+    released FCN definitions, or ``grouped``, one kernel a channel, as in Dilation10's; it has no
+    bias. It stays fixed unless ``learned``.
     """
-    size = 2 * factor
-    layer = nn.ConvTranspose2d(channels, channels, size, stride=factor, bias=False)
+    size, groups = 2 * factor, channels if grouped else 1
+    layer = nn.ConvTranspose2d(channels, channels, size, factor, groups=groups, bias=False)
     with torch.no_grad():
         layer.weight.zero_()
-        diagonal = torch.arange(channels)
-        layer.weight[diagonal, diagonal] = bilinear_kernel(size)
+        channel = torch.arange(channels)
+        layer.weight[channel, 0 if grouped else channel] = bilinear_kernel(size)
     return layer.requires_grad_(learned)
 
 

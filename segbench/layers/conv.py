@@ -33,6 +33,14 @@ class ConvNormAct(nn.Sequential):
         )
 
 
+def conv_norm(
+    in_channels: int, out_channels: int, *, kernel: int = 1, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    """Return the layers of ``ConvNormAct`` without the ReLU."""
+    layers = ConvNormAct(in_channels, out_channels, kernel=kernel, stride=stride, dilation=dilation)
+    return nn.Sequential(layers[0], layers[1])
+
+
 class SeparableConvNormAct(nn.Sequential):
     """3x3 depthwise and 1x1 pointwise convolution, then one BatchNorm and ReLU."""
 

@@ -7,16 +7,31 @@ of each window instead, nearest-neighbour upsampling everywhere.
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterable
+
+from torch import Tensor, nn
 from torch.nn import functional
 
 Size = tuple[int, int]
+Memory = list[tuple[Tensor, Size]]
 
 
 def max_pool_with_places(features: Tensor) -> tuple[Tensor, Tensor, Size]:
     """Return the 2x2 maxima of [N, C, H, W], their places in it, and its size (H, W)."""
     pooled, places = functional.max_pool2d(features, 2, return_indices=True)
     return pooled, places, (features.shape[-2], features.shape[-1])
+
+
+def pool_through(stages: Iterable[nn.Module], images: Tensor) -> tuple[Tensor, Memory]:
+    """Return the features after every stage and its pooling, and what unpooling needs.
+
+    The memory holds, for each pooling, the places of the maxima and the size before it.
+    """
+    features, memory = images, []
+    for stage in stages:
+        features, places, size = max_pool_with_places(stage(features))
+        memory.append((places, size))
+    return features, memory
 
 
 def max_unpool(features: Tensor, places: Tensor, size: Size) -> Tensor:

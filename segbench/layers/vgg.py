@@ -14,6 +14,9 @@ from torch import nn
 VGG16_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and 3x3 convolutions of each stage; a pooling step follows each."""
 
+DILATED_VGG16_STAGES = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))
+"""The same with the dilation of each stage, where the last two poolings keep the stride at 8."""
+
 
 def conv_relu(
     in_channels: int, out_channels: int, *, kernel: int = 3, norm: bool = False, dilation: int = 1
@@ -41,3 +44,15 @@ def vgg16_stages(in_channels: int = 3, *, norm: bool = False) -> nn.ModuleList:
         stages.append(convolutions((in_channels, *[width] * depth), norm=norm))
         in_channels = width
     return stages
+
+
+def small_stages(widths: Sequence[int]) -> nn.ModuleList:
+    """Return stages of two convolutions with BatchNorm, for the ``tiny`` forms."""
+    pairs = zip((3, *widths[:-1]), widths, strict=True)
+    return nn.ModuleList(convolutions((below, own, own), norm=True) for below, own in pairs)
+
+
+def mirrored_widths(widths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return the widths through each stage of a decoder that mirrors ``small_stages``."""
+    below = (widths[0], *widths[:-1])
+    return [(own, own, up) for own, up in zip(reversed(widths), reversed(below), strict=True)]

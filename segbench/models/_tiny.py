@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -45,7 +45,22 @@ class TinyNetwork(SemanticModel):
 
     def with_fine_scores(self, logits: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         """Return scores of stride 8, enlarged, with those of strides 4 and 2 added."""
-        for name, score in self.fine.items():
-            fine = score(features[name])
-            logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
-        return logits
+        return _with_finer(logits, features, self.fine.items())
+
+
+def coarse_to_fine(scores: nn.ModuleDict, features: Mapping[str, Tensor]) -> Tensor:
+    """Return the scores of all maps, enlarged and added up to those of the finest.
+
+    ``scores`` turns the features of the same name into scores, finest first.
+    """
+    (name, coarsest), *finer = reversed(list(scores.items()))
+    return _with_finer(coarsest(features[name]), features, finer)
+
+
+def _with_finer(
+    logits: Tensor, features: Mapping[str, Tensor], scores: Iterable[tuple[str, nn.Module]]
+) -> Tensor:
+    for name, score in scores:
+        fine = score(features[name])
+        logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
+    return logits

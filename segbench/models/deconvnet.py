@@ -14,8 +14,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.layers.unpool import Size, max_pool_with_places, max_unpool
-from segbench.layers.vgg import convolutions, vgg16_stages
+from segbench.layers.unpool import Memory, max_unpool, pool_through
+from segbench.layers.vgg import mirrored_widths, small_stages, vgg16_stages
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
 
@@ -41,7 +41,7 @@ class UnpoolingDecoder(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(_transposed(widths) for widths in stages)
 
-    def forward(self, features: Tensor, memory: Sequence[tuple[Tensor, Size]]) -> Tensor:
+    def forward(self, features: Tensor, memory: Memory) -> Tensor:
         """Return features at the size before the first pooling.
 
         ``memory`` holds the places of the maxima and the size of the map of each pooling.
@@ -85,10 +85,7 @@ class DeconvNet(SemanticModel):
         """Return logits [N, C, H, W] at the size of the images."""
         height, width = images.shape[-2:]
         margins = (0, max(0, self.smallest - width), 0, max(0, self.smallest - height))
-        features, memory = functional.pad(images, margins), []
-        for stage in self.encoder:
-            features, places, size = max_pool_with_places(stage(features))
-            memory.append((places, size))
+        features, memory = pool_through(self.encoder, functional.pad(images, margins))
         features = self.decoder(self.fc6_deconv(self.fc7(self.fc6(features))), memory)
         return {"logits": self.classifier(features)[..., :height, :width]}
 
@@ -133,9 +130,5 @@ def deconvnet(num_classes: int) -> DeconvNet:
 def deconvnet_tiny(num_classes: int, *, width: int = 32) -> DeconvNet:
     """Return a small DeconvNet for a CPU: three stages, a 3x3 window of fully connected layers."""
     widths = (width, 2 * width, 4 * width)
-    encoder = nn.ModuleList(
-        convolutions((below, own, own), norm=True)
-        for below, own in zip((3, *widths[:-1]), widths, strict=True)
-    )
-    decoder = [(a, a, b) for a, b in zip(widths[::-1], (*widths[-2::-1], width), strict=True)]
+    encoder, decoder = small_stages(widths), mirrored_widths(widths)
     return DeconvNet(num_classes, encoder=encoder, decoder=decoder, fc_channels=8 * width, window=3)

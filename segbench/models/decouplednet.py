@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segbench.layers.conv import resize
-from segbench.layers.unpool import Size, max_pool_with_places
-from segbench.layers.vgg import convolutions, vgg16_stages
+from segbench.layers.unpool import Memory, pool_through
+from segbench.layers.vgg import mirrored_widths, small_stages, vgg16_stages
 from segbench.losses import cross_entropy, presence_of
 from segbench.models._semantic import SemanticModel, SemanticTargets
 from segbench.models.deconvnet import DECODER, UnpoolingDecoder, norm_relu
@@ -60,10 +60,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Return ``presence`` logits [N, K] and the maps and places behind them."""
-        features, memory = images, []
-        for stage in self.stages:
-            features, places, size = max_pool_with_places(stage(features))
-            memory.append((places, size))
+        features, memory = pool_through(self.stages, images)
         hidden6 = functional.relu(self.fc6(features))
         hidden7 = functional.relu(self.fc7(functional.dropout(hidden6, training=self.training)))
         scores = self.fc8(functional.dropout(hidden7, training=self.training))
@@ -123,7 +120,7 @@ class BinarySegmentation(nn.Module):
         self.decoder = UnpoolingDecoder(decoder)
         self.classifier = nn.Conv2d(decoder[-1][-1], 2, 1)
 
-    def forward(self, bridged: Tensor, memory: Sequence[tuple[Tensor, Size]]) -> Tensor:
+    def forward(self, bridged: Tensor, memory: Memory) -> Tensor:
         """Return scores [N, 2, H, W]."""
         features = self.fc6_deconv(self.fc7(self.fc6(bridged)))
         scores: Tensor = self.classifier(self.decoder(features, memory))
@@ -280,14 +277,10 @@ def decouplednet_tiny(
 ) -> DecoupledNet:
     """Return a small DecoupledNet for a CPU: four stages, images of 96x96."""
     widths = (width, 2 * width, 3 * width, 4 * width)
-    stages = nn.ModuleList(
-        convolutions((below, own, own), norm=True)
-        for below, own in zip((3, *widths[:-1]), widths, strict=True)
-    )
-    decoder = [(a, a, b) for a, b in zip(widths[::-1], (*widths[-2::-1], width), strict=True)]
+    decoder = mirrored_widths(widths)
     deep, window = widths[-1], 6
     classifier = Classifier(
-        stages,
+        small_stages(widths),
         channels=deep,
         fc_channels=deep,
         window=window,

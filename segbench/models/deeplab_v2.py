@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from segbench.backbones import create_resnet
 from segbench.layers.conv import resize
-from segbench.layers.vgg import conv_relu
+from segbench.layers.vgg import DILATED_VGG16_STAGES, conv_relu
 from segbench.models._semantic import SemanticModel
 from segbench.models._tiny import WIDTH, TinyNetwork
 from segbench.registry import register_model
@@ -28,8 +28,6 @@ LARGE_FOV = 12
 """Dilation of fc6 in v1."""
 RATES = (6, 12, 18, 24)
 """Dilations of the four branches of v2."""
-VGG_STAGES = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))
-"""Channels, convolutions and their dilation in each stage of VGG-16."""
 VGG_POOL_STRIDES = (2, 2, 2, 1, 1)
 
 
@@ -56,7 +54,9 @@ class DilatedVGG16(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for (width, depth, dilation), stride in zip(VGG_STAGES, VGG_POOL_STRIDES, strict=True):
+        for (width, depth, dilation), stride in zip(
+            DILATED_VGG16_STAGES, VGG_POOL_STRIDES, strict=True
+        ):
             for _ in range(depth):
                 layers.append(conv_relu(channels, width, dilation=dilation))
                 channels = width

@@ -14,10 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segbench.layers.bilinear import bilinear_kernel
+from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
+from segbench.layers.vgg import DILATED_VGG16_STAGES
+from segbench.mirror import mirror_borders
 from segbench.models._semantic import SemanticModel
+from segbench.models._tiny import coarse_to_fine
 from segbench.registry import register_model
 
 CONTEXT8 = (1, 1, 2, 4, 8, 16, 1)
@@ -25,8 +28,8 @@ CONTEXT10 = (1, 1, 2, 4, 8, 16, 32, 64, 1)
 """Dilations of the context modules' 3x3 convolutions."""
 LARGE = (2, 2, 4, 8, 16, 32, 32)
 """Widths of the large module, as multiples of the classes."""
-VGG_STAGES = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))
-"""Channels, convolutions and their dilation; pooling follows the first three stages."""
+POOLINGS = 3
+"""Stages that pooling follows."""
 MARGIN = 186
 """Pixels the front end loses on each side: 8 k + 372 pixels give k scores."""
 
@@ -38,11 +41,11 @@ class FrontEnd(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for index, (width, depth, dilation) in enumerate(VGG_STAGES):
+        for index, (width, depth, dilation) in enumerate(DILATED_VGG16_STAGES):
             for _ in range(depth):
                 layers += [nn.Conv2d(channels, width, 3, dilation=dilation), nn.ReLU()]
                 channels = width
-            if index < 3:
+            if index < POOLINGS:
                 layers.append(nn.MaxPool2d(2))
         layers += [nn.Conv2d(512, fc_channels, 7, dilation=4), nn.ReLU(), nn.Dropout()]
         layers += [nn.Conv2d(fc_channels, fc_channels, 1), nn.ReLU(), nn.Dropout()]
@@ -98,7 +101,9 @@ class Dilation(SemanticModel):
         self.front_end = FrontEnd(num_classes)
         widths = LARGE if large else None
         self.context = ContextModule(num_classes, dilations=dilations, widths=widths)
-        self.upsampling = _fixed_upsampling(num_classes) if upsampling else None
+        self.upsampling = (
+            bilinear_upsampling(num_classes, factor=8, grouped=True) if upsampling else None
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images."""
@@ -127,24 +132,15 @@ class TinyDilation(SemanticModel):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images."""
         features = self.trunk(images)
-        logits = self.scores["stride16"](features["stride16"])
-        for name in ("stride8", "stride4", "stride2"):
-            fine = self.scores[name](features[name])
-            logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
+        logits = coarse_to_fine(self.scores, features)
         logits = logits + self.context(logits)
         return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
 
 
 def _mirrored(images: Tensor) -> Tensor:
     """Reflect the borders so that the scores cover the images: ceil(side / 8) a side."""
-    for axis in (-2, -1):
-        side = images.shape[axis]
-        needed = -(-side // 8) * 8 + 2 * MARGIN
-        position = torch.arange(needed, device=images.device) - MARGIN
-        period = max(2 * (side - 1), 1)
-        position = position.remainder(period)
-        images = images.index_select(axis, torch.minimum(position, (period - position).abs()))
-    return images
+    height, width = (-(-side // 8) * 8 + 2 * MARGIN for side in images.shape[-2:])
+    return mirror_borders(images, MARGIN, (height, width))
 
 
 def _identity(conv: nn.Conv2d) -> nn.Conv2d:
@@ -161,15 +157,6 @@ def _identity(conv: nn.Conv2d) -> nn.Conv2d:
             share = classes / wide if conv.in_channels > conv.out_channels else 1.0
             conv.weight[out, channel % conv.in_channels, centre, centre] += share
     return conv
-
-
-def _fixed_upsampling(num_classes: int) -> nn.ConvTranspose2d:
-    layer = nn.ConvTranspose2d(
-        num_classes, num_classes, 16, stride=8, groups=num_classes, bias=False
-    )
-    with torch.no_grad():
-        layer.weight.copy_(bilinear_kernel(16).expand_as(layer.weight))
-    return layer.requires_grad_(False)
 
 
 @register_model(

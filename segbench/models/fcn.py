@@ -19,6 +19,7 @@ from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.layers.vgg import VGG16_STAGES
 from segbench.models._semantic import SemanticModel
+from segbench.models._tiny import coarse_to_fine
 from segbench.registry import register_model
 
 PADDING = 100
@@ -124,10 +125,7 @@ class TinyFCN(SemanticModel):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images."""
         features = self.trunk(images)
-        logits = self.scores["stride16"](features["stride16"])
-        for name in ("stride8", "stride4", "stride2"):
-            fine = self.scores[name](features[name])
-            logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
+        logits = coarse_to_fine(self.scores, features)
         return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.bottleneck import Bottleneck
+from segbench.layers.conv import ConvNormAct, conv_norm, resize
 from segbench.layers.residual_trunk import ResidualBlock
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
@@ -22,29 +23,6 @@ MODULES = (1, 4, 3)
 BLOCKS = 4
 """Residual blocks of a branch in one module."""
 STEM = 64
-
-
-class StemBottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 to four times the channels, of the first stage."""
-
-    def __init__(self, in_channels: int, inner: int) -> None:
-        super().__init__()
-        out_channels = 4 * inner
-        self.residual = nn.Sequential(
-            ConvNormAct(in_channels, inner, kernel=1),
-            ConvNormAct(inner, inner),
-            nn.Conv2d(inner, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return [N, 4 * inner, H, W]."""
-        return functional.relu(self.residual(features) + self.shortcut(features))
 
 
 class Fusion(nn.Module):
@@ -111,8 +89,8 @@ class HRNetV2(nn.Module):
         self.stem = nn.Sequential(
             ConvNormAct(3, STEM, stride=2),
             ConvNormAct(STEM, STEM, stride=2),
-            StemBottleneck(STEM, STEM),
-            *(StemBottleneck(4 * STEM, STEM) for _ in range(stem_blocks - 1)),
+            Bottleneck(STEM, STEM, 4 * STEM),
+            *(Bottleneck(4 * STEM, STEM, 4 * STEM) for _ in range(stem_blocks - 1)),
         )
         self.first = ConvNormAct(4 * STEM, width)
         below = (4 * STEM, *widths[1:-1])
@@ -168,16 +146,11 @@ def _path(widths: tuple[int, ...], source: int, target: int) -> nn.Module:
     if source == target:
         return nn.Identity()
     if source > target:
-        return _linear(widths[source], widths[target], kernel=1, stride=1)
+        return conv_norm(widths[source], widths[target])
     steps: list[nn.Module] = [
         ConvNormAct(widths[source], widths[source], stride=2) for _ in range(target - source - 1)
     ]
-    return nn.Sequential(*steps, _linear(widths[source], widths[target], kernel=3, stride=2))
-
-
-def _linear(in_channels: int, out_channels: int, *, kernel: int, stride: int) -> nn.Sequential:
-    layers = ConvNormAct(in_channels, out_channels, kernel=kernel, stride=stride)
-    return nn.Sequential(layers[0], layers[1])
+    return nn.Sequential(*steps, conv_norm(widths[source], widths[target], kernel=3, stride=2))
 
 
 @register_model(

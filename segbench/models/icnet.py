@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segbench.backbones import create_resnet
-from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.bottleneck import Bottleneck
+from segbench.layers.conv import ConvNormAct, conv_norm, resize
 from segbench.layers.pyramid_pooling import BINS, PyramidPooling
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
@@ -33,8 +34,8 @@ class CascadeFusion(nn.Module):
 
     def __init__(self, coarse: int, fine: int, out_channels: int = 128) -> None:
         super().__init__()
-        self.coarse = _linear(coarse, out_channels, kernel=3, dilation=2)
-        self.fine = _linear(fine, out_channels)
+        self.coarse = conv_norm(coarse, out_channels, kernel=3, dilation=2)
+        self.fine = conv_norm(fine, out_channels)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the fused map, the doubled coarse map, and that map convolved."""
@@ -51,29 +52,6 @@ class SummedPooling(nn.Module):
         size = (features.shape[-2], features.shape[-1])
         grids = [functional.adaptive_avg_pool2d(features, bins) for bins in BINS]
         return torch.stack([features, *(resize(grid, size) for grid in grids)]).sum(0)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1; the stride lies on the first, as in Caffe's ResNets."""
-
-    def __init__(self, in_channels: int, inner: int, out_channels: int, **conv: int) -> None:
-        super().__init__()
-        stride, dilation = conv.get("stride", 1), conv.get("dilation", 1)
-        self.residual = nn.Sequential(
-            ConvNormAct(in_channels, inner, kernel=1, stride=stride),
-            ConvNormAct(inner, inner, dilation=dilation),
-            _linear(inner, out_channels),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return [N, out_channels, H / stride, W / stride]."""
-        return functional.relu(self.residual(features) + self.shortcut(features))
 
 
 class HalfWidthBranch(nn.Module):
@@ -175,14 +153,6 @@ class ICNet(SemanticModel):
 
 def _halved(images: Tensor) -> Tensor:
     return resize(images, (max(1, images.shape[-2] // 2), max(1, images.shape[-1] // 2)))
-
-
-def _linear(
-    in_channels: int, out_channels: int, *, kernel: int = 1, dilation: int = 1
-) -> nn.Sequential:
-    """Return the layers of ``ConvNormAct`` without the ReLU."""
-    layers = ConvNormAct(in_channels, out_channels, kernel=kernel, dilation=dilation)
-    return nn.Sequential(layers[0], layers[1])
 
 
 def _fcn_head(num_classes: int) -> nn.Sequential:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from segbench.layers.conv import resize
-from segbench.layers.unpool import max_pool_with_places, max_unpool
-from segbench.layers.vgg import convolutions, vgg16_stages
+from segbench.layers.unpool import max_unpool, pool_through
+from segbench.layers.vgg import convolutions, mirrored_widths, small_stages, vgg16_stages
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
 
@@ -37,10 +37,7 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of the last decoder stage at the size of the images."""
-        features, memory = images, []
-        for stage in self.encoder:
-            features, places, size = max_pool_with_places(stage(features))
-            memory.append((places, size))
+        features, memory = pool_through(self.encoder, images)
         for stage, (places, size) in zip(self.decoder, reversed(memory), strict=True):
             features = stage(max_unpool(features, places, size))
         return features
@@ -101,20 +98,14 @@ class TinySegNet(SemanticModel):
     def __init__(self, num_classes: int, *, width: int = 32) -> None:
         super().__init__(num_classes)
         widths = (width, 2 * width, 4 * width)
-        self.encoder = nn.ModuleList(
-            convolutions((below, own, own), norm=True)
-            for below, own in zip((3, *widths[:-1]), widths, strict=True)
-        )
-        ups = list(zip(reversed(widths), (*reversed(widths[:-1]), width), strict=True))
-        self.decoder = nn.ModuleList(convolutions((a, a, b), norm=True) for a, b in ups)
-        self.scores = nn.ModuleList(nn.Conv2d(b, num_classes, 3, padding=1) for _, b in ups)
+        self.encoder = small_stages(widths)
+        ups = mirrored_widths(widths)
+        self.decoder = nn.ModuleList(convolutions(up, norm=True) for up in ups)
+        self.scores = nn.ModuleList(nn.Conv2d(up[-1], num_classes, 3, padding=1) for up in ups)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W]; images of at least 8x8."""
-        features, memory = images, []
-        for stage in self.encoder:
-            features, places, size = max_pool_with_places(stage(features))
-            memory.append((places, size))
+        features, memory = pool_through(self.encoder, images)
         logits = None
         steps = zip(self.decoder, self.scores, reversed(memory), strict=True)
         for stage, score, (places, size) in steps:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from segbench.errors import ConfigError
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.residual_trunk import ResidualTrunk
+from segbench.mirror import mirror_borders
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
 
@@ -161,14 +162,11 @@ def _aligned(skip: Tensor, features: Tensor, *, padded: bool) -> tuple[Tensor, T
 
 def _mirror(images: Tensor) -> Tensor:
     """Reflect the borders so that the valid network's output covers the images."""
-    for axis in (-2, -1):
-        size = images.shape[axis]
-        needed = -(-(size + 2 * TILE_MARGIN - 12) // TILE_STEP) * TILE_STEP + 12
-        position = torch.arange(needed, device=images.device) - TILE_MARGIN
-        period = max(2 * (size - 1), 1)
-        position = position.remainder(period)
-        images = images.index_select(axis, torch.minimum(position, (period - position).abs()))
-    return images
+    height, width = (
+        -(-(side + 2 * TILE_MARGIN - 12) // TILE_STEP) * TILE_STEP + 12
+        for side in images.shape[-2:]
+    )
+    return mirror_borders(images, TILE_MARGIN, (height, width))
 
 
 def _he_initialisation(module: nn.Module) -> None:
