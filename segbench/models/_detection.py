@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN as TorchvisionMaskRCNN
-from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.roi_heads import maskrcnn_inference, paste_masks_in_image
 
 from segbench.errors import ConfigError
 from segbench.models._pyramid import Pyramid
@@ -96,6 +96,30 @@ class TwoStageDetector(nn.Module):
         with _phase(self.rpn, self.roi_heads, training=False):
             proposals, _ = self._propose(outputs, sizes, None)
             found, _ = self.roi_heads(outputs["features"], proposals, list(sizes))
+        return [_paste(objects, size) for objects, size in zip(found, sizes, strict=True)]
+
+    def objects(
+        self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None
+    ) -> list[Instances]:
+        """Return ``detect``, or ``segment`` where ``boxes`` are given."""
+        if boxes is None:
+            return self.detect(outputs, sizes)
+        return self.segment(outputs, sizes, boxes)
+
+    @torch.no_grad()
+    def segment(
+        self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances]
+    ) -> list[Instances]:
+        """Return masks for given ``boxes`` and ``labels`` (things from 1); every score is 1."""
+        heads, device = self.roi_heads, outputs["images"].device
+        corners = [torch.as_tensor(objects.boxes, device=device).float() for objects in boxes]
+        labels = [torch.as_tensor(objects.labels, device=device).long() for objects in boxes]
+        regions = heads.mask_roi_pool(outputs["features"], corners, list(sizes))
+        logits = heads.mask_predictor(heads.mask_head(regions))
+        found = [
+            {"boxes": b, "labels": n, "masks": m, "scores": torch.ones(len(n), device=device)}
+            for b, n, m in zip(corners, labels, maskrcnn_inference(logits, labels), strict=True)
+        ]
         return [_paste(objects, size) for objects, size in zip(found, sizes, strict=True)]
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:

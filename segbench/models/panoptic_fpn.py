@@ -26,6 +26,7 @@ from segbench.errors import ConfigError
 from segbench.layers.conv import resize
 from segbench.losses import cross_entropy
 from segbench.models._detection import DetectionTargets, Sizes, TwoStageDetector
+from segbench.models._panoptic import MergedPrediction, PanopticParts, certain
 from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
 from segbench.models.mask_rcnn import small_parts, tiny_anchors
 from segbench.postprocess.panoptic_merge import merge_panoptic, panoptic_labels
@@ -104,7 +105,7 @@ class SemanticBranch(nn.Module):
         return logits
 
 
-class PanopticFPN(TwoStageDetector):
+class PanopticFPN(MergedPrediction, TwoStageDetector):
     """Mask R-CNN and a semantic branch; ``predict`` merges the two.
 
     The thresholds of the merge are the attributes ``panoptic_threshold``,
@@ -166,28 +167,34 @@ class PanopticFPN(TwoStageDetector):
         return {**losses, "loss_semantic": self.semantic_weight * cross_entropy(logits, labels)}
 
     @torch.no_grad()
-    def predict(self, outputs: dict[str, Any], sizes: Sizes) -> list[Prediction]:
-        """Return instances, the merged panoptic map and a semantic map of each image.
+    def parts(
+        self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None = None
+    ) -> list[PanopticParts]:
+        """Return objects and logits [stuff + 1, h, w] of the branch; see ``PanopticModel``."""
+        found = (
+            self.detect(outputs, sizes) if boxes is None else self.segment(outputs, sizes, boxes)
+        )
+        height, width = outputs["images"].shape[-2:]
+        logits = resize(outputs["semantic_logits"].float(), (height, width))
+        return [
+            PanopticParts(instances, scores[:, :h, :w])
+            for instances, scores, (h, w) in zip(found, logits, sizes, strict=True)
+        ]
+
+    def truth_scores(self, semantic: Tensor) -> Tensor:
+        """Return logits [stuff + 1, H, W] that are certain of panoptic indices [H, W]."""
+        return certain(self._branch_labels(semantic), self.semantic_branch.predictor.out_channels)
+
+    def merge(self, parts: PanopticParts) -> Prediction:
+        """Paint instances by score, then stuff where the branch sees no thing.
 
         ``semantic`` holds panoptic indices: the class of each segment, and the likeliest
         stuff class where the merge left void.
         """
-        instances = self.detect(outputs, sizes)
-        height, width = outputs["images"].shape[-2:]
-        logits = resize(outputs["semantic_logits"].float(), (height, width))
-        maps = [scores[:, :h, :w] for scores, (h, w) in zip(logits, sizes, strict=True)]
-        return [self._merge(*pair) for pair in zip(instances, maps, strict=True)]
-
-    def _branch_labels(self, semantic: Tensor) -> Tensor:
-        stuff = semantic - self.num_things + 1
-        labels = torch.where(semantic < self.num_things, torch.full_like(stuff, THING), stuff)
-        return torch.where(semantic == IGNORE_INDEX, semantic, labels)
-
-    def _merge(self, instances: Instances, logits: Tensor) -> Prediction:
-        is_thing = (logits.argmax(dim=0) == THING).cpu().numpy()
-        background = self._best_stuff(logits)
+        is_thing = (parts.scores.argmax(dim=0) == THING).cpu().numpy()
+        background = self._best_stuff(parts.scores)
         panoptic = merge_panoptic(
-            instances,
+            parts.instances,
             np.where(is_thing, IGNORE_INDEX, background),
             num_things=self.num_things,
             score_threshold=self.panoptic_threshold,
@@ -195,7 +202,12 @@ class PanopticFPN(TwoStageDetector):
             stuff_area=self.panoptic_stuff_area,
         )
         semantic = panoptic_labels(panoptic, background)
-        return Prediction(semantic=semantic, instances=instances, panoptic=panoptic)
+        return Prediction(semantic=semantic, instances=parts.instances, panoptic=panoptic)
+
+    def _branch_labels(self, semantic: Tensor) -> Tensor:
+        stuff = semantic - self.num_things + 1
+        labels = torch.where(semantic < self.num_things, torch.full_like(stuff, THING), stuff)
+        return torch.where(semantic == IGNORE_INDEX, semantic, labels)
 
     def _best_stuff(self, logits: Tensor) -> IntArray:
         best: IntArray = logits[THING + 1 :].argmax(dim=0).cpu().numpy() + self.num_things
