@@ -38,6 +38,13 @@ class PanopticParts:
 class PanopticModel(Protocol):
     """A panoptic network: parts of a prediction, and how they are joined."""
 
+    @property
+    def replaceable(self) -> tuple[str, ...]:
+        """Return which of ``semantic``, ``boxes`` and ``masks`` an oracle may replace.
+
+        What ``parts`` cannot take, or ``merge`` does not read, is left out.
+        """
+
     def parts(
         self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None = None
     ) -> list[PanopticParts]:
@@ -63,6 +70,8 @@ class PanopticModel(Protocol):
 
 class MergedPrediction:
     """Mixin of the models whose prediction is nothing but their merged parts."""
+
+    replaceable: tuple[str, ...] = ("semantic", "boxes", "masks")
 
     @torch.no_grad()
     def predict(self: PanopticModel, outputs: dict[str, Any], sizes: Sizes) -> list[Prediction]:
