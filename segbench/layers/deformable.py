@@ -74,17 +74,17 @@ def deformed(
     if features.is_cuda:
         result: Tensor = deform_conv2d(features, offsets, weight, bias, padding=KERNEL // 2)
         return result
-    height, width = features.shape[-2:]
+    batch, _, height, width = features.shape
     samples = functional.grid_sample(features, _places(offsets), align_corners=False)
-    columns = samples.unflatten(2, (POINTS, height)).flatten(3).flatten(1, 2)
-    convolved = (weight.flatten(1) @ columns).unflatten(-1, (height, width))
+    columns = samples.reshape(batch, -1, height * width)
+    convolved = (weight.flatten(1) @ columns).view(batch, -1, height, width)
     return convolved if bias is None else convolved + bias.view(-1, 1, 1)
 
 
 def _places(offsets: Tensor) -> Tensor:
     """Return the (x, y) that ``grid_sample`` reads, [N, 9 H, W, 2], of offsets [N, 18, H, W]."""
-    height, width = offsets.shape[-2:]
-    moved = offsets.unflatten(1, (POINTS, 2))
+    batch, _, height, width = offsets.shape
+    moved = offsets.view(batch, POINTS, 2, height, width)
     reach = torch.arange(KERNEL, device=offsets.device, dtype=offsets.dtype) - KERNEL // 2
     rows = torch.arange(height, device=offsets.device, dtype=offsets.dtype)
     columns = torch.arange(width, device=offsets.device, dtype=offsets.dtype)
