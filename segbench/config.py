@@ -25,6 +25,7 @@ CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
 AFTER_TRAINING = frozenset(
     {
         "inference", "window", "window_stride", "multi_scale", "flip", "score_threshold",
+        "predict_short", "predict_long_max",
         "panoptic_threshold", "panoptic_overlap", "panoptic_stuff_area", "profile_size",
         "crf_iterations", "crf_spatial_weight", "crf_spatial_std", "crf_bilateral_weight",
         "crf_bilateral_xy_std", "crf_bilateral_rgb_std", "crf_kernel",
@@ -37,6 +38,8 @@ WITHOUT_EFFECT = frozenset({"paper_recipe", "inferred", "workers", "checkpoint_i
 Model = TypeVar("Model", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Side = Annotated[int, Field(gt=0)]
+WEIGHTS_ENDING = ".safetensors"
 
 
 class Strict(BaseModel):
@@ -60,6 +63,13 @@ class Recipe(Strict):
     model_options: dict[str, Any] = {}
     backbone_weights: str = "none"
     """``none``, ``imagenet`` or the path of a safetensors file."""
+    init_from: Annotated[str, Field(min_length=1)] | None = None
+    """Weights to start from: those of ``<experiment>`` or ``<dataset>/<experiment>`` with the same
+    seed, or the path of a ``.safetensors`` file. Tensors of equal name and shape are taken."""
+    init_into: str = ""
+    """Part of the network that ``init_from`` fills, as ``unary`` in CRF-RNN; empty is all of it."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network, as ``backbone``, that do not learn and work as in prediction."""
 
     train_split: str = "train"
     masks_per_class: Annotated[int, Field(ge=1)] | None = None
@@ -67,7 +77,15 @@ class Recipe(Strict):
     give their image labels alone. None uses every label map."""
     crop_size: tuple[int, int] | None = None
     """Height and width of a training crop; None trains on whole images."""
+    resize_short: tuple[Side, ...] = ()
+    """Lengths of an image's shorter side, one of which is drawn; empty keeps the image's size."""
+    resize_long_max: Side | None = None
+    """Most pixels of the longer side after ``resize_short``; alone it is that side's length."""
     scale_range: tuple[float, float] = (1.0, 1.0)
+    """Factor on the size, drawn uniformly."""
+    crop_max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Crops in which one class has a larger share of the labelled pixels are drawn again, up to
+    ten times (mmsegmentation: 0.75)."""
     horizontal_flip: bool = False
     color_jitter: Fraction = 0.0
     """Brightness, contrast and per-channel tint, each drawn from 1 +- this."""
@@ -91,18 +109,26 @@ class Recipe(Strict):
     base_lr: Annotated[float, Field(gt=0)]
     backbone_lr_factor: Annotated[float, Field(ge=0)] = 1.0
     """A head of 10 times the backbone's rate is ten times the base_lr with a factor of 0.1."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the rate from each layer of the backbone to the one before it."""
     bias_lr_factor: Annotated[float, Field(ge=0)] = 1.0
     """Rate of the biases relative to that of the weights beside them; Caffe's are often 2."""
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     bias_weight_decay: bool = True
     """False leaves biases, those of normalisation included, out of weight_decay, as in Caffe."""
+    norm_weight_decay: bool = True
+    """False spares normalisation, factors of channels and tables of relative positions."""
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     poly_power: Annotated[float, Field(gt=0)] = 0.9
     step_interval: Annotated[int, Field(gt=0)] | None = None
     """Iterations after which ``schedule: step`` multiplies the rate by ``step_factor``."""
+    step_at: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Iterations, warm-up included, at which it does so, in place of an interval."""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    warmup_start: Fraction | None = None
+    """Share of base_lr at step 0; None is 1 / (warmup_iterations + 1)."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     class_weights: tuple[float, ...] | None = None
     """Weight of each train id in the semantic loss."""
@@ -142,6 +168,10 @@ class Recipe(Strict):
     inference: Literal["whole", "slide"] = "whole"
     window: tuple[int, int] | None = None
     window_stride: tuple[int, int] | None = None
+    predict_short: Side | None = None
+    """Length of the shorter side that an image is resized to before the network sees it."""
+    predict_long_max: Side | None = None
+    """Most pixels of its longer side then; alone it is that side's length."""
     multi_scale: tuple[float, ...] = (1.0,)
     flip: bool = False
     score_threshold: Fraction = 0.05
@@ -175,10 +205,31 @@ class Recipe(Strict):
             raise ValueError("inference: slide needs a window")
         if self.crf_iterations and self.task != "semantic":
             raise ValueError(f"crf_iterations is for task: semantic, the task is {self.task}")
-        if (self.schedule == "step") != (self.step_interval is not None):
-            raise ValueError("schedule: step and step_interval go together")
+        given = (self.step_interval is not None) + bool(self.step_at)
+        if given != (self.schedule == "step"):
+            raise ValueError("schedule: step and one of step_interval and step_at go together")
+        if self.warmup_start is not None and not self.warmup_iterations:
+            raise ValueError("warmup_start needs warmup_iterations")
+        if self.crop_max_share < 1 and (self.crop_size is None or self.task == "instance"):
+            raise ValueError("crop_max_share needs a crop_size and label maps")
+        if self.init_into and self.init_from is None:
+            raise ValueError("init_into needs init_from")
         self._check_loss()
         return self
+
+    @property
+    def init_file(self) -> Path | None:
+        """The file that ``init_from`` names, None where it names an experiment or nothing."""
+        named = self.init_from is not None and self.init_from.endswith(WEIGHTS_ENDING)
+        return Path(str(self.init_from)) if named else None
+
+    @property
+    def base(self) -> tuple[str, str] | None:
+        """Dataset and name of the experiment that ``init_from`` names."""
+        if self.init_from is None or self.init_file is not None:
+            return None
+        dataset, _, experiment = self.init_from.rpartition("/")
+        return dataset or self.dataset, experiment
 
     @property
     def name_suffix(self) -> str:

@@ -1,12 +1,12 @@
-"""Prediction of a split: whole images, sliding windows, several scales, mirrored.
+"""Prediction of a split: whole images, sliding windows, several scales, mirrored, with oracles.
 
 Axes: N images, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from segbench.building import build_model, load_weights
 from segbench.config import Recipe
 from segbench.data import DIVISOR, Batch, SplitDataset, collate, loader_processes
 from segbench.errors import ConfigError
+from segbench.oracles import Truth, check_oracles, predict_with_truth, truth_of
 from segbench.postprocess.dense_crf import CrfSettings, dense_crf
+from segbench.postprocess.to_size import to_size
 from segbench.prediction_files import PredictionWriter
 from segbench.prepared import PreparedDataset
 from segbench.progress import track
@@ -43,32 +45,39 @@ def predict_split(
     out: Path,
     *,
     device: str | None = None,
+    oracles: Sequence[str] = (),
 ) -> list[str]:
     """Predict every image of a split and write the public formats.
 
     Args:
         recipe: The experiment the weights come from.
         weights: Its ``weights.safetensors``.
-        dataset: The prepared dataset; only its images are read.
+        dataset: The prepared dataset; its truth is read for ``oracles`` alone.
         split: The split to predict.
         out: Folder of the predictions; the caller adds the manifest.
         device: See ``runtime.choose_device``.
+        oracles: Parts that the truth takes the place of (``segbench.oracles``).
 
     Returns:
         The written paths, relative to ``out``.
 
     Raises:
         TrainingError: The weights are of another model or number of classes.
-        ConfigError: The recipe asks a model for a kind of inference it has not.
+        ConfigError: The recipe asks a model for a kind of inference it has not, or
+            ``oracles`` for a part.
+        DataError: An oracle needs a truth that the split has not.
     """
     place = choose_device(recipe, device)
-    _check_recipe(recipe)
+    _check_recipe(recipe, oracles)
     with numerics(recipe, place):
         model = build_model(recipe, dataset.table, pretrained=False)
+        if oracles:
+            check_oracles(model, recipe.model, oracles)
         load_weights(weights, model)
         form = torch.channels_last if recipe.channels_last else torch.preserve_format
         model.to(device=place, memory_format=form).eval()  # type: ignore[call-overload]
-        samples = SplitDataset(dataset, split, task=None, keep=False)
+        task = recipe.task if oracles else None
+        samples = SplitDataset(dataset, split, task=task, keep=False)
         writer = PredictionWriter(
             out,
             dataset.table,
@@ -76,13 +85,19 @@ def predict_split(
             score_threshold=recipe.score_threshold,
         )
         label = f"predict {recipe.model} on {dataset.name}/{split}"
-        predictions = _predictions(model, samples, recipe, place)
+        predictions = _predictions(model, samples, recipe, place, oracles)
         for record, prediction in track(predictions, len(samples), label):
             writer.add(record, prediction)
     return writer.close()
 
 
-def _check_recipe(recipe: Recipe) -> None:
+def _check_recipe(recipe: Recipe, oracles: Sequence[str]) -> None:
+    if oracles and recipe.task != "panoptic":
+        raise ConfigError(
+            f"recipe of '{recipe.model}': --oracle is for panoptic models, its task is "
+            f"{recipe.task}",
+            fix="leave out --oracle",
+        )
     plain = recipe.inference == "whole" and recipe.multi_scale == (1.0,) and not recipe.flip
     if recipe.task != "semantic" and not plain:
         raise ConfigError(
@@ -95,22 +110,37 @@ def _check_recipe(recipe: Recipe) -> None:
 
 
 def _predictions(
-    model: nn.Module, samples: SplitDataset, recipe: Recipe, device: torch.device
+    model: nn.Module,
+    samples: SplitDataset,
+    recipe: Recipe,
+    device: torch.device,
+    oracles: Sequence[str],
 ) -> Iterator[tuple[ImageRecord, Prediction]]:
     records = {record.image_id: record for record in samples.records}
-    for batch in _batches(samples, recipe):
+    for batch, truths in _batches(samples, recipe, truths=bool(oracles)):
+        sizes = [_size(records[image_id]) for image_id in batch.image_ids]
         place = f"predicting {len(batch.image_ids)} images of {batch.targets.sizes[0]} pixels"
+        if recipe.task == "semantic":  # its scores are resized, not its maps
+            batch = replace(batch, targets=replace(batch.targets, sizes=sizes))
         with explain_memory(place, "ask for more memory, or set inference: slide"):
-            found = predict_batch(model, batch, recipe, device)
-        for image_id, prediction in zip(batch.image_ids, found, strict=True):
-            yield records[image_id], prediction
+            found = predict_batch(model, batch, recipe, device, truths, oracles)
+        for image_id, size, prediction in zip(batch.image_ids, sizes, found, strict=True):
+            yield records[image_id], to_size(prediction, size)
 
 
 @torch.inference_mode()
 def predict_batch(
-    model: nn.Module, batch: Batch, recipe: Recipe, device: torch.device
+    model: nn.Module,
+    batch: Batch,
+    recipe: Recipe,
+    device: torch.device,
+    truths: Sequence[Truth] = (),
+    oracles: Sequence[str] = (),
 ) -> list[Prediction]:
-    """Return the prediction of each image of a batch at the image's own size."""
+    """Return the prediction of each image of a batch at its size in ``batch.targets``.
+
+    ``truths`` of the images stand in for the parts of the prediction in ``oracles``.
+    """
     images = batch.images.to(device, non_blocking=True)
     if recipe.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -124,6 +154,13 @@ def predict_batch(
             outputs = model(images)
         if recipe.crf_iterations:
             outputs = {"logits": crf_logits(outputs["logits"], images, recipe)}
+        if oracles:
+            return predict_with_truth(
+                model,  # type: ignore[arg-type]
+                outputs,
+                [truth.at(size) for truth, size in zip(truths, batch.targets.sizes, strict=True)],
+                oracles,
+            )
         found: list[Prediction] = model.predict(outputs, batch.targets.sizes)  # type: ignore[operator]
     return found
 
@@ -210,18 +247,26 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _batches(samples: SplitDataset, recipe: Recipe) -> DataLoader[Batch]:
+def _batches(
+    samples: SplitDataset, recipe: Recipe, *, truths: bool
+) -> DataLoader[tuple[Batch, list[Truth]]]:
+    join = partial(_collate, preset=EvalPreset(recipe), divisor=DIVISOR[recipe.task], truths=truths)
     return DataLoader(
         samples,  # type: ignore[arg-type]
         batch_sampler=_groups(samples.records),
-        collate_fn=partial(_collate, preset=EvalPreset(recipe), divisor=DIVISOR[recipe.task]),
+        collate_fn=join,
         **loader_processes(recipe.workers),
     )
 
 
-def _collate(samples: list[Sample], *, preset: EvalPreset, divisor: int) -> Batch:
-    views = [preset(to_view(sample)) for sample in samples]
-    return collate(views, [s.record.image_id for s in samples], divisor=divisor)
+def _collate(
+    samples: list[Sample], *, preset: EvalPreset, divisor: int, truths: bool
+) -> tuple[Batch, list[Truth]]:
+    """Return the images as a batch without truth, and the truth of each beside it."""
+    known = [truth_of(sample) for sample in samples] if truths else []
+    images = [replace(sample, semantic=None, instances=None) for sample in samples]
+    views = [preset(to_view(sample)) for sample in images]
+    return collate(views, [s.record.image_id for s in images], divisor=divisor), known
 
 
 def _groups(records: list[ImageRecord]) -> list[list[int]]:

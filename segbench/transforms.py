@@ -23,6 +23,7 @@ from segbench.mirror import mirrored
 from segbench.types import IGNORE_INDEX, Sample
 
 BLUR_WINDOW, BLUR_SIGMA = 5, 1.1
+CROP_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def to_view(sample: Sample) -> View:
 class TrainPreset:
     """The augmentation of a recipe, in a fixed order.
 
-    Scale jitter, elastic deformation, rotation, cyclic shift, crop, flip, blur, colour,
+    Size and scale jitter, elastic deformation, rotation, cyclic shift, crop, flip, blur, colour,
     normalisation, padding. What a recipe leaves off draws nothing from the generator, except
     for what was there first (scale, shift, colour).
     """
@@ -70,7 +71,9 @@ class TrainPreset:
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         """Return a float32 view of ``crop_size`` (of any size where the recipe has none)."""
         recipe = self.recipe
-        view = rescale(view, rng.uniform(*recipe.scale_range))
+        short = int(rng.choice(recipe.resize_short)) if recipe.resize_short else None
+        factor = resize_factor(view.size, short=short, long_max=recipe.resize_long_max)
+        view = rescale(view, factor * rng.uniform(*recipe.scale_range))
         if recipe.elastic:
             grid = rng.normal(0, recipe.elastic, (2, recipe.elastic_grid, recipe.elastic_grid))
             view = elastic(view, torch.from_numpy(grid.astype(np.float32)))
@@ -80,7 +83,7 @@ class TrainPreset:
         shift = rng.integers(-recipe.shift, recipe.shift + 1, size=2)
         view = cyclic_shift(view, int(shift[0]), int(shift[1]))
         if recipe.crop_size is not None:
-            view = random_crop(view, recipe.crop_size, rng)
+            view = random_crop(view, recipe.crop_size, rng, max_share=recipe.crop_max_share)
         if recipe.horizontal_flip and rng.random() < 0.5:
             view = flip(view)
         if recipe.blur and rng.random() < recipe.blur:
@@ -93,14 +96,29 @@ class TrainPreset:
 
 @dataclass(frozen=True)
 class EvalPreset:
-    """Normalisation only; every image keeps its size."""
+    """Normalisation, of images as they are or of the size the recipe predicts at."""
 
     recipe: Recipe
 
     def __call__(self, view: View) -> View:
         """Return the float32 view."""
+        recipe = self.recipe
+        short, long_max = recipe.predict_short, recipe.predict_long_max
+        view = rescale(view, resize_factor(view.size, short=short, long_max=long_max))
         view = replace(view, image=view.image.to(torch.float32) / 255)
         return normalise(view, self.recipe.mean, self.recipe.std)
+
+
+def resize_factor(size: tuple[int, int], *, short: int | None, long_max: int | None) -> float:
+    """Return what brings the shorter side to ``short`` and the longer to ``long_max`` at most.
+
+    Without ``short`` the longer side comes to ``long_max``; without both the factor is 1.
+    """
+    factor = 1.0 if short is None else short / min(size)
+    if long_max is None:
+        return factor
+    most = long_max / max(size)
+    return most if short is None else min(factor, most)
 
 
 def rescale(view: View, factor: float) -> View:
@@ -204,16 +222,36 @@ def cyclic_shift(view: View, down: int, right: int) -> View:
     return drop_empty(replace(view, masks=torch.cat(parts), labels=view.labels.repeat(4)))
 
 
-def random_crop(view: View, size: tuple[int, int], rng: np.random.Generator) -> View:
-    """Cut a uniformly placed window of at most ``size``; a smaller axis is kept whole."""
+def random_crop(
+    view: View, size: tuple[int, int], rng: np.random.Generator, *, max_share: float = 1.0
+) -> View:
+    """Cut a uniformly placed window of at most ``size``; a smaller axis is kept whole.
+
+    A window in which one class has more than ``max_share`` of the labelled pixels is drawn again,
+    up to ``CROP_TRIES`` times.
+    """
     height, width = min(size[0], view.size[0]), min(size[1], view.size[1])
-    top = int(rng.integers(0, view.size[0] - height + 1))
-    left = int(rng.integers(0, view.size[1] - width + 1))
+    for _ in range(CROP_TRIES):
+        top = int(rng.integers(0, view.size[0] - height + 1))
+        left = int(rng.integers(0, view.size[1] - width + 1))
+        place = (..., slice(top, top + height), slice(left, left + width))
+        if (
+            max_share == 1
+            or view.semantic is None
+            or largest_share(view.semantic[place]) <= max_share
+        ):
+            break
 
     def window(tensor: Tensor) -> Tensor:
-        return tensor[..., top : top + height, left : left + width]
+        return tensor[place]
 
     return _apply(view, window, window)
+
+
+def largest_share(semantic: Tensor) -> float:
+    """Return the share of the labelled pixels that the most frequent class has; 1 without any."""
+    counts = torch.bincount(semantic.flatten().long(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+    return float(counts.max() / counts.sum()) if counts.any() else 1.0
 
 
 def flip(view: View) -> View:

@@ -20,10 +20,11 @@ from segbench.errors import ConfigError, DataError, TrainingError
 from segbench.formats import read_json, read_label_map, read_panoptic_ids
 from segbench.inference import averaged_logits, predict_split, slide_logits, window_starts
 from segbench.postprocess.dense_crf import CrfSettings, dense_crf
+from segbench.postprocess.to_size import nearest, to_size
 from segbench.prediction_files import PredictionWriter
 from segbench.prepared import PreparedDataset
 from segbench.training import train
-from segbench.types import PanopticMap, Prediction, Segment
+from segbench.types import Instances, PanopticMap, Prediction, Segment
 
 POINTWISE = {"kernel": 1}
 
@@ -214,3 +215,57 @@ def test_json_files_are_plain(toys: PreparedDataset, tmp_path: Path) -> None:
     assert writer.close() == ["panoptic/001.png", "panoptic.json"]
     annotation = json.loads((tmp_path / "panoptic.json").read_text())["annotations"][0]
     assert annotation == {"image_id": 1, "file_name": "001.png", "segments_info": []}
+
+
+@pytest.mark.parametrize("model", ["toy", "toy_panoptic"])
+def test_predictions_of_resized_images_have_the_size_of_the_image(
+    model: str, toys: PreparedDataset, tmp_path: Path
+) -> None:
+    task = "semantic" if model == "toy" else "panoptic"
+    recipe = training_toys.recipe(
+        model=model, task=task, predict_short=48, model_options=POINTWISE if model == "toy" else {}
+    )
+    torch.manual_seed(3)
+    weights = tmp_path / "weights.safetensors"
+    save_weights(weights, build_model(recipe, toys.table))
+    predict_split(recipe, weights, toys, "val", tmp_path / "large")
+    plain = recipe.model_copy(update={"predict_short": None})
+    predict_split(plain, weights, toys, "val", tmp_path / "plain")
+    large, small = maps(tmp_path / "large"), maps(tmp_path / "plain")
+    assert large.shape == small.shape == (5, 24, 24)
+    assert (large == small).mean() > 0.9
+
+
+def test_a_prediction_is_brought_to_a_size_with_boxes_areas_and_what_is_left() -> None:
+    masks = np.zeros((2, 4, 6), dtype=bool)
+    masks[0, :2, :3] = True
+    masks[1, 3, 5] = True  # one pixel, between those that a third of the size takes
+    boxes = np.array([[0, 0, 3, 2], [5, 3, 6, 4]], dtype=np.float32)
+    found = Instances(masks, np.array([1, 2]), boxes, np.array([0.9, 0.8], dtype=np.float32))
+    ids = np.where(masks[0], 7, np.where(masks[1], 9, 3)).astype(np.int32)
+    segments = (Segment(7, 0, True, 6), Segment(9, 1, True, 1), Segment(3, 2, False, 17))
+    prediction = Prediction(ids.astype(np.uint8), found, PanopticMap(ids, segments))
+    assert to_size(prediction, (4, 6)).instances is found
+    twice = to_size(prediction, (8, 12))
+    assert twice.instances is not None
+    assert twice.panoptic is not None
+    assert twice.instances.boxes.tolist() == [[0, 0, 6, 4], [10, 6, 12, 8]]
+    assert np.array_equal(twice.instances.masks, masks.repeat(2, axis=1).repeat(2, axis=2))
+    assert [one.area for one in twice.panoptic.segments] == [24, 4, 68]
+    small = to_size(prediction, (2, 2))
+    assert small.instances is not None
+    assert small.panoptic is not None
+    assert small.instances.labels.tolist() == [1]
+    assert [one.id for one in small.panoptic.segments] == [7, 3]
+    assert [one.area for one in small.panoptic.segments] == [1, 3]
+    assert small.semantic is not None
+    assert small.semantic.tolist() == small.panoptic.ids.tolist() == [[7, 3], [3, 3]]
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_nearest_equals_that_of_torch(new: int, old: int) -> None:
+    values = np.arange(old)[None]
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(values)[None, None].float(), (1, new), mode="nearest-exact"
+    )
+    assert nearest(values, (1, new)).tolist() == expected[0, 0].long().tolist()

@@ -98,9 +98,10 @@ def test_steps_are_counted_from_the_end_of_the_warm_up() -> None:
     assert [learning_rate(recipe, i) for i in range(6)] == [0.5, 1.0, 1.0, 0.5, 0.5, 0.25]
 
 
-def test_steps_need_an_interval() -> None:
-    for values in ({"schedule": "step"}, {"step_interval": 5}):
-        with pytest.raises(ConfigError, match="schedule: step and step_interval go together"):
+def test_steps_need_an_interval_or_places() -> None:
+    both = {"schedule": "step", "step_interval": 5, "step_at": [3]}
+    for values in ({"schedule": "step"}, {"step_interval": 5}, {"step_at": [3]}, both):
+        with pytest.raises(ConfigError, match="schedule: step and one of"):
             training_toys.recipe(**values)
 
 
@@ -136,3 +137,76 @@ def test_biases_may_be_left_out_of_weight_decay() -> None:
     assert decays == {id(model.weight): 0.01, id(model.bias): 0.0}
     with_biases = build_optimizer(model, training_toys.recipe(weight_decay=0.01)).param_groups
     assert [(g["weight_decay"], len(g["params"])) for g in with_biases] == [(0.01, 2)]
+
+
+def test_steps_at_given_places_equal_those_of_torch() -> None:
+    recipe = training_toys.recipe(schedule="step", step_at=[5, 20], warmup_iterations=0)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.base_lr)
+    expected = torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 20], gamma=0.1)
+    for iteration in range(recipe.iterations):
+        assert learning_rate(recipe, iteration) == pytest.approx(expected.get_last_lr()[0])
+        optimizer.step()
+        expected.step()
+
+
+def test_warm_up_may_start_at_a_share_of_the_rate() -> None:
+    recipe = training_toys.recipe(
+        warmup_iterations=5, warmup_start=0.1, base_lr=1.0, schedule="constant"
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    expected = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=5)
+    for iteration in range(8):
+        assert learning_rate(recipe, iteration) == pytest.approx(expected.get_last_lr()[0])
+        optimizer.step()
+        expected.step()
+    with pytest.raises(ConfigError, match="warmup_start needs warmup_iterations"):
+        training_toys.recipe(warmup_iterations=0, warmup_start=0.1)
+
+
+class Scaled(nn.Module):
+    """A linear layer, a norm, a factor of each channel and a table of relative positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(2, 2), nn.LayerNorm(2)
+        self.gamma = nn.Parameter(torch.ones(2))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+
+
+@pytest.mark.parametrize(
+    ("biases", "decayed"),
+    [(True, {"linear.weight", "linear.bias"}), (False, {"linear.weight"})],
+)
+def test_norms_factors_and_positions_may_be_left_out_of_weight_decay(biases, decayed) -> None:
+    model = Scaled()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    recipe = training_toys.recipe(
+        weight_decay=0.01, norm_weight_decay=False, bias_weight_decay=biases
+    )
+    groups = build_optimizer(model, recipe).param_groups
+    found = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert found == decayed
+    plain = build_optimizer(model, training_toys.recipe(weight_decay=0.01)).param_groups
+    assert [(group["weight_decay"], len(group["params"])) for group in plain] == [(0.01, 6)]
+
+
+def test_layers_of_a_backbone_learn_the_slower_the_earlier() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3))), Scaled()
+
+        def backbone_parameters(self):
+            return self.backbone.parameters()
+
+        def backbone_layers(self):
+            return [list(layer.parameters()) for layer in self.backbone]
+
+    model = Model()
+    recipe = training_toys.recipe(layer_decay=0.5, backbone_lr_factor=0.1)
+    groups = build_optimizer(model, recipe).param_groups
+    rates = {id(p): group["lr_factor"] for group in groups for p in group["params"]}
+    found = [rates[id(layer.weight)] for layer in (*model.backbone, model.head.linear)]
+    assert found == pytest.approx([0.025, 0.05, 0.1, 1.0])
+    with pytest.raises(ConfigError, match="does not tell the layers"):
+        build_optimizer(nn.Linear(2, 2), recipe)

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
+from segbench.errors import ConfigError
 from segbench.transforms import (
+    EvalPreset,
     TrainPreset,
     View,
     blur,
@@ -17,10 +19,12 @@ from segbench.transforms import (
     elastic,
     flip,
     jitter_color,
+    largest_share,
     normalise,
     pad,
     random_crop,
     rescale,
+    resize_factor,
     rotate,
 )
 
@@ -231,3 +235,57 @@ def test_each_augmentation_is_a_function_of_the_generator(key) -> None:
     assert not torch.equal(
         views[0].image, plain(coded_view(30, 20), np.random.default_rng(1)).image
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "long_max", "expected"),
+    [
+        ((480, 640), 800, 1333, (800, 1067)),
+        ((427, 640), 800, 1333, (800, 1199)),
+        ((300, 640), 800, 1333, (625, 1333)),
+        ((640, 300), 800, 1333, (1333, 625)),
+        ((480, 640), 800, None, (800, 1067)),
+        ((480, 640), None, 1024, (768, 1024)),
+        ((480, 640), None, None, (480, 640)),
+    ],
+)
+def test_the_shorter_side_is_resized_up_to_a_longest(size, short, long_max, expected) -> None:
+    factor = resize_factor(size, short=short, long_max=long_max)
+    assert rescale(View(torch.zeros((3, *size), dtype=torch.uint8)), factor).size == expected
+
+
+def test_one_of_the_given_sides_is_drawn_then_the_scale() -> None:
+    plain = {"crop_size": None, "scale_range": (1.0, 1.0), "shift": 0}
+    preset = TrainPreset(training_toys.recipe(**plain, resize_short=[20, 30], resize_long_max=45))
+    drawn = {preset(coded_view(10, 14), np.random.default_rng(seed)).size for seed in range(12)}
+    assert drawn == {(20, 28), (30, 42)}
+    jitter = {**plain, "resize_long_max": 40, "scale_range": (0.5, 0.5), "crop_size": (24, 24)}
+    view = TrainPreset(training_toys.recipe(**jitter))(coded_view(10, 20), np.random.default_rng(0))
+    assert view.size == (24, 24)  # 10 x 20 pixels at long side 40 and factor 0.5, padded
+    assert view.semantic is not None
+    assert int((view.semantic != 255).sum()) == 10 * 20
+
+
+def test_images_are_resized_before_prediction_where_a_recipe_says_so() -> None:
+    recipe = training_toys.recipe(predict_short=20, predict_long_max=26)
+    assert EvalPreset(recipe)(coded_view(10, 14)).size == (19, 26)
+    assert EvalPreset(training_toys.recipe())(coded_view(10, 14)).size == (10, 14)
+
+
+def test_crops_of_one_class_are_drawn_again() -> None:
+    labels = torch.zeros((12, 24), dtype=torch.uint8)
+    labels[:, 20:] = 1
+    labels[0] = 255
+    view = View(labels.expand(3, -1, -1), labels)
+    for seed in range(6):
+        free = random_crop(view, (12, 8), np.random.default_rng(seed))
+        mixed = random_crop(view, (12, 8), np.random.default_rng(seed), max_share=0.75)
+        assert mixed.semantic is not None
+        assert free.semantic is not None
+        assert largest_share(mixed.semantic) <= 0.75
+        kept = largest_share(free.semantic) <= 0.75
+        assert torch.equal(free.semantic, mixed.semantic) == kept
+    only = View(torch.zeros((3, 12, 12), dtype=torch.uint8), torch.zeros((12, 12)).byte())
+    assert random_crop(only, (8, 8), np.random.default_rng(0), max_share=0.75).size == (8, 8)
+    with pytest.raises(ConfigError, match="crop_max_share needs a crop_size"):
+        training_toys.recipe(crop_size=None, crop_max_share=0.75)
