@@ -14,8 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import maskrcnn_inference, paste_masks_in_image
 
 from segbench.errors import ConfigError
@@ -87,40 +90,53 @@ class TwoStageDetector(nn.Module):
 
     def predict(self, outputs: dict[str, Any], sizes: Sizes) -> list[Prediction]:
         """Return the instances of each image, best first; labels are thing numbers from 1."""
-        return [Prediction(instances=found) for found in self.detect(outputs, sizes)]
+        return [Prediction(instances=found) for found in self.objects(outputs, sizes)]
+
+    def objects(
+        self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None = None
+    ) -> list[Instances]:
+        """Return the objects with a score above ``score_threshold``, masks at image size.
+
+        Where ``boxes`` are given, their ``boxes`` and ``labels`` (things from 1) with masks for
+        them and a score of 1.
+        """
+        return paste(self.regions(outputs, sizes, boxes), sizes)
 
     @torch.no_grad()
-    def detect(self, outputs: dict[str, Any], sizes: Sizes) -> list[Instances]:
-        """Return the objects with a score above ``score_threshold``, masks at image size."""
+    def regions(
+        self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Return ``objects`` with the masks of their boxes, not of the image.
+
+        ``boxes`` [n, 4], ``labels`` [n] from 1, ``scores`` [n], best first, and ``masks``, the
+        chance of each of 28x28 parts of a box, [n, 1, 28, 28]. Given ``boxes`` keep their order.
+        """
+        if boxes is not None:
+            return self._given(outputs, sizes, boxes)
         self.roi_heads.score_thresh = self.score_threshold
         with _phase(self.rpn, self.roi_heads, training=False):
             proposals, _ = self._propose(outputs, sizes, None)
             found, _ = self.roi_heads(outputs["features"], proposals, list(sizes))
-        return [_paste(objects, size) for objects, size in zip(found, sizes, strict=True)]
+        return list(found)
 
-    def objects(
-        self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None
-    ) -> list[Instances]:
-        """Return ``detect``, or ``segment`` where ``boxes`` are given."""
-        if boxes is None:
-            return self.detect(outputs, sizes)
-        return self.segment(outputs, sizes, boxes)
+    def mask_logits(self, outputs: dict[str, Any], sizes: Sizes, corners: list[Tensor]) -> Tensor:
+        """Return [R, things + 1, 28, 28] of the boxes [r, 4] of all images, in their order."""
+        heads = self.roi_heads
+        regions = heads.mask_roi_pool(outputs["features"], corners, list(sizes))
+        logits: Tensor = heads.mask_predictor(heads.mask_head(regions))
+        return logits
 
-    @torch.no_grad()
-    def segment(
+    def _given(
         self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances]
-    ) -> list[Instances]:
-        """Return masks for given ``boxes`` and ``labels`` (things from 1); every score is 1."""
-        heads, device = self.roi_heads, outputs["images"].device
+    ) -> list[dict[str, Tensor]]:
+        device = outputs["images"].device
         corners = [torch.as_tensor(objects.boxes, device=device).float() for objects in boxes]
         labels = [torch.as_tensor(objects.labels, device=device).long() for objects in boxes]
-        regions = heads.mask_roi_pool(outputs["features"], corners, list(sizes))
-        logits = heads.mask_predictor(heads.mask_head(regions))
-        found = [
+        masks = maskrcnn_inference(self.mask_logits(outputs, sizes, corners), labels)
+        return [
             {"boxes": b, "labels": n, "masks": m, "scores": torch.ones(len(n), device=device)}
-            for b, n, m in zip(corners, labels, maskrcnn_inference(logits, labels), strict=True)
+            for b, n, m in zip(corners, labels, masks, strict=True)
         ]
-        return [_paste(objects, size) for objects, size in zip(found, sizes, strict=True)]
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that ``backbone_lr_factor`` applies to."""
@@ -135,6 +151,32 @@ class TwoStageDetector(nn.Module):
         images = ImageList(outputs["images"], list(sizes))
         proposals, losses = self.rpn(images, features, truth)
         return proposals, losses
+
+
+class ThingBoxPredictor(FastRCNNPredictor):  # type: ignore[misc]
+    """Scores for things and background, box regression for things only.
+
+    Args:
+        in_channels: Channels of a pooled region.
+        num_things: Thing classes.
+    """
+
+    def __init__(self, in_channels: int, num_things: int) -> None:
+        super().__init__(in_channels, num_things + 1)
+        self.bbox_pred = nn.Linear(in_channels, 4 * num_things)
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores [R, T + 1] and regression [R, 4 (T + 1)], zero for the background."""
+        scores, deltas = super().forward(regions)
+        return scores, functional.pad(deltas, (4, 0))
+
+
+class ThingMaskPredictor(MaskRCNNPredictor):  # type: ignore[misc]
+    """Mask logits of things; the background, which no loss and no result reads, is zero."""
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Return logits [R, T + 1, 28, 28] of regions [R, C, 14, 14]."""
+        return functional.pad(super().forward(regions), (0, 0, 0, 0, 1, 0))
 
 
 def detection_truth(targets: DetectionTargets) -> list[dict[str, Tensor]]:
@@ -152,6 +194,11 @@ def _drop_empty(objects: dict[str, Tensor]) -> dict[str, Tensor]:
     boxes = objects["boxes"]
     keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     return {key: objects[key][keep] for key in ("boxes", "labels", "masks")}
+
+
+def paste(found: Sequence[dict[str, Tensor]], sizes: Sizes) -> list[Instances]:
+    """Return ``TwoStageDetector.regions`` with masks at the size of their images."""
+    return [_paste(objects, size) for objects, size in zip(found, sizes, strict=True)]
 
 
 def _paste(objects: dict[str, Tensor], size: tuple[int, int]) -> Instances:

@@ -36,7 +36,7 @@ class Pyramid(nn.Module):
 
 
 class BackbonePyramid(Pyramid):
-    """An image classifier with fixed BatchNorm and torchvision's pyramid.
+    """An image classifier and torchvision's pyramid, by default with fixed BatchNorm.
 
     With a ResNet the parameters carry the names of torchvision's detectors.
 
@@ -47,6 +47,8 @@ class BackbonePyramid(Pyramid):
         out_channels: Channels of every map.
         backbone_weights: ``none``, ``imagenet`` or a safetensors file.
         trainable_layers: ResNet stages that learn, counted from the top, 0 to 5 (5: all).
+        learned_norm: BatchNorm that learns, in the classifier and after each convolution of the
+            pyramid too (torchvision's second versions), in place of the fixed one.
     """
 
     def __init__(
@@ -58,15 +60,17 @@ class BackbonePyramid(Pyramid):
         out_channels: int = 256,
         backbone_weights: str = "none",
         trainable_layers: int = 5,
+        learned_norm: bool = False,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.names = [f"stride{stride}" for stride in strides]
-        backbone = create_backbone(name, weights=backbone_weights, frozen_norm=True)
+        backbone = create_backbone(name, weights=backbone_weights, frozen_norm=not learned_norm)
         self.body = backbone
         _freeze_below(backbone, trainable_layers)
         widths = [backbone.channels[name] for name in self.names]
-        self.fpn = FeaturePyramidNetwork(widths, out_channels, extra)
+        norm = nn.BatchNorm2d if learned_norm else None
+        self.fpn = FeaturePyramidNetwork(widths, out_channels, extra, norm)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the maps of images [N, 3, H, W]; those of ``extra`` come last."""
@@ -121,3 +125,5 @@ def _freeze_below(backbone: nn.Module, trainable_layers: int) -> None:
         raise ConfigError(f"trainable_layers must be 0 to 5, found {trainable_layers}")
     for stage in RESNET_STAGES[trainable_layers:]:
         backbone.get_submodule(stage).requires_grad_(False)
+        if stage == "conv1":
+            backbone.get_submodule("bn1").requires_grad_(False)

@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from segbench.errors import ConfigError
 from segbench.layers.conv import resize
 from segbench.losses import cross_entropy
-from segbench.models._detection import DetectionTargets, Sizes, TwoStageDetector
+from segbench.models._detection import (
+    DetectionTargets,
+    Sizes,
+    ThingBoxPredictor,
+    ThingMaskPredictor,
+    TwoStageDetector,
+)
 from segbench.models._panoptic import MergedPrediction, PanopticParts, certain
 from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
 from segbench.models.mask_rcnn import small_parts, tiny_anchors
@@ -35,32 +38,6 @@ from segbench.types import IGNORE_INDEX, Instances, IntArray, Prediction
 
 THING = 0
 """Output of the semantic branch that stands for all things; stuff follows from 1."""
-
-
-class ThingBoxPredictor(FastRCNNPredictor):  # type: ignore[misc]
-    """Scores for things and background, box regression for things only.
-
-    Args:
-        in_channels: Channels of a pooled region.
-        num_things: Thing classes.
-    """
-
-    def __init__(self, in_channels: int, num_things: int) -> None:
-        super().__init__(in_channels, num_things + 1)
-        self.bbox_pred = nn.Linear(in_channels, 4 * num_things)
-
-    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores [R, T + 1] and regression [R, 4 (T + 1)], zero for the background."""
-        scores, deltas = super().forward(regions)
-        return scores, functional.pad(deltas, (4, 0))
-
-
-class ThingMaskPredictor(MaskRCNNPredictor):  # type: ignore[misc]
-    """Mask logits of things; the background, which no loss and no result reads, is zero."""
-
-    def forward(self, regions: Tensor) -> Tensor:
-        """Return logits [R, T + 1, 28, 28] of regions [R, C, 14, 14]."""
-        return functional.pad(super().forward(regions), (0, 0, 0, 0, 1, 0))
 
 
 class SemanticBranch(nn.Module):
@@ -171,9 +148,7 @@ class PanopticFPN(MergedPrediction, TwoStageDetector):
         self, outputs: dict[str, Any], sizes: Sizes, boxes: Sequence[Instances] | None = None
     ) -> list[PanopticParts]:
         """Return objects and logits [stuff + 1, h, w] of the branch; see ``PanopticModel``."""
-        found = (
-            self.detect(outputs, sizes) if boxes is None else self.segment(outputs, sizes, boxes)
-        )
+        found = self.objects(outputs, sizes, boxes)
         height, width = outputs["images"].shape[-2:]
         logits = resize(outputs["semantic_logits"].float(), (height, width))
         return [

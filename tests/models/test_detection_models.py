@@ -16,7 +16,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from segbench.backbones import create_backbone
 from segbench.errors import ConfigError
 from segbench.models.fcos import box_masks
-from segbench.models.panoptic_fpn import ThingBoxPredictor, ThingMaskPredictor
+from segbench.models._detection import ThingBoxPredictor, ThingMaskPredictor
 from segbench.registry import create_model
 from segbench.types import IGNORE_INDEX, VOID
 
