@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from segbench.errors import ConfigError, did_you_mean
 from segbench.types import Task
 
 CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
 """Rows that need no training and must land where theory says (``segbench.controls``)."""
+Oracle = Literal["semantic", "boxes", "masks"]
+ORACLES: tuple[Oracle, ...] = get_args(Oracle)
+"""Parts of a panoptic prediction whose place the truth can take (``segbench.oracles``)."""
 
 AFTER_TRAINING = frozenset(
     {
@@ -40,6 +50,37 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Side = Annotated[int, Field(gt=0)]
 WEIGHTS_ENDING = ".safetensors"
+
+
+def oracle_parts(value: Any) -> tuple[str, ...]:
+    """Return the parts that ``semantic+boxes`` names, in the order of ``ORACLES``.
+
+    Raises:
+        ValueError: It is no such text, or names a part that is unknown or already named.
+    """
+    parts = value.split("+") if isinstance(value, str) else [value]
+    for part in parts:
+        if part not in ORACLES:
+            near = did_you_mean(str(part), ORACLES)
+            raise ValueError(
+                f"expected {', '.join(ORACLES)} or several joined by +, as semantic+boxes.{near}"
+            )
+    if len(set(parts)) < len(parts):
+        raise ValueError("a part is named twice")
+    return tuple(part for part in ORACLES if part in parts)
+
+
+OracleParts = Annotated[tuple[Oracle, ...], BeforeValidator(oracle_parts)]
+
+
+def oracle_tag(parts: Iterable[str]) -> str:
+    """Return how a row is called in which the truth stands for ``parts``."""
+    return f"oracle:{'+'.join(parts)}"
+
+
+def oracle_experiment(experiment: str, parts: Iterable[str]) -> str:
+    """Return the file-name-safe experiment of such a row; no ``Name`` can be the same."""
+    return f"{experiment}@oracle-{'-'.join(parts)}"
 
 
 class Strict(BaseModel):
@@ -290,6 +331,9 @@ class RunConfig(Strict):
     experiments: tuple[Name, ...] = ()
     controls: tuple[Literal["oracle", "majority_class", "all_void", "shifted_labels"], ...] = ()
     submissions: tuple[Name, ...] = ()
+    oracles: dict[Name, tuple[OracleParts, ...]] = {}
+    """For panoptic experiments of this run: rows with the truth in place of parts of the trained
+    network's predictions, as ``{panoptic_fpn_tiny: [semantic, boxes, semantic+boxes]}``."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     split: str = "val"
     iterations: Annotated[int, Field(gt=0)] | None = None

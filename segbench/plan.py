@@ -7,7 +7,7 @@ for one or more tasks. The workflow, the collector and the command line read the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from segbench.config import (
     CONTROLS,
     Config,
     DatasetConfig,
+    Oracle,
     Recipe,
     RunConfig,
     Submission,
@@ -23,14 +24,17 @@ from segbench.config import (
     load_config,
     load_recipe,
     load_submission,
+    oracle_experiment,
+    oracle_tag,
     recipe_digest,
 )
 from segbench.datasets import dataset_info
 from segbench.errors import ConfigError, did_you_mean
 from segbench.evaluation.protocol import get_protocol
+from segbench.plan_bases import Key, base_key, unlisted_bases
 from segbench.registry import ModelInfo, model_info
 from segbench.report_metrics import metrics_of
-from segbench.types import DatasetInfo, Task
+from segbench.types import DatasetInfo, Kind, Task
 
 SCORED: dict[Task, tuple[Task, ...]] = {
     "semantic": ("semantic",),
@@ -55,12 +59,16 @@ class Cell:
     model: ModelInfo | None = None
     submission: Submission | None = None
     submission_file: Path | None = None
+    oracles: tuple[Oracle, ...] = ()
+    """Parts whose place the truth takes in the predictions of ``trained_as``."""
+    trained_as: str = ""
+    """Experiment whose weights predict; another one than ``experiment`` for oracles alone."""
 
     @property
-    def kind(self) -> str:
-        """Where the predictions come from: ``trained``, ``submission`` or ``control``."""
+    def kind(self) -> Kind:
+        """Where the predictions come from."""
         if self.recipe is not None:
-            return "trained"
+            return "oracle" if self.oracles else "trained"
         return "control" if self.submission is None else "submission"
 
     @property
@@ -81,13 +89,20 @@ class Cell:
         return Path(self.dataset, self.experiment, f"seed{self.seed}")
 
     @property
+    def trained_folder(self) -> Path:
+        """Folder of the run whose weights predict, relative to the results folder."""
+        return Path(self.dataset, self.trained_as or self.experiment, f"seed{self.seed}")
+
+    @property
     def display_name(self) -> str:
         if self.submission is not None and self.submission.display_name:
             return self.submission.display_name
         if self.model is None:
             return self.experiment.replace("_", " ")
         name = self.model.display_name + ("" if self.recipe is None else self.recipe.name_suffix)
-        return name if self.experiment == self.model.id else f"{name} [{self.experiment}]"
+        trained_as = self.trained_as or self.experiment
+        name = name if trained_as == self.model.id else f"{name} [{trained_as}]"
+        return f"{name}, {oracle_tag(self.oracles)}" if self.oracles else name
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,8 @@ class Plan:
     source: Path
     config: Config
     cells: tuple[Cell, ...] = field(default=())
+    bases: tuple[Cell, ...] = field(default=())
+    """Runs that cells start from and that are not on the board."""
 
     @property
     def results(self) -> Path:
@@ -104,7 +121,17 @@ class Plan:
 
     @cached_property
     def by_key(self) -> dict[tuple[str, str, int], Cell]:
-        return {cell.key: cell for cell in self.cells}
+        return {cell.key: cell for cell in (*self.bases, *self.cells)}
+
+    @cached_property
+    def trained(self) -> tuple[Cell, ...]:
+        """Every run that is trained, those first that others may wait for."""
+        return tuple(cell for cell in (*self.bases, *self.cells) if cell.is_trained)
+
+    def base_of(self, cell: Cell) -> Cell | None:
+        """Return the run whose weights a cell starts from."""
+        key = base_key(cell)
+        return None if key is None else self.by_key[key]
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -123,11 +150,15 @@ class Plan:
         return [cell.folder / "overlays" / cell.split / "overlays.json" for cell in self.cells]
 
     def train_fingerprint(self, cell: Cell) -> str:
-        """Digest of the recipe and of all code that decides the weights of a cell."""
+        """Digest of the recipe, all code and the first weights, which decide a cell's weights."""
         if cell.recipe is None or cell.model is None:
             raise ValueError(f"{cell.experiment} is not trained")
         files = [provenance.module_file("training"), Path(cell.model.source)]
-        return f"{recipe_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
+        own = f"{recipe_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
+        base, file = self.base_of(cell), cell.recipe.init_file
+        if base is not None:
+            return f"{own}-{provenance.json_digest(self.train_fingerprint(base))}"
+        return own if file is None else f"{own}-{provenance.file_digest(file)[:16]}"
 
     def predict_fingerprint(self, cell: Cell) -> str:
         """Digest of what decides the predictions from given weights, or of another row."""
@@ -154,7 +185,8 @@ def load_plan(path: Path, *, results: Path | None = None) -> Plan:
         config = config.model_copy(update={"results": results})
     for name in config.datasets:
         _dataset(name, path)
-    cells = tuple(cell for run in config.runs for cell in _cells(run, config, path))
+    board = [(run, cell) for run in config.runs for cell in _cells(run, config, path)]
+    cells = tuple(cell for _, cell in board)
     if not cells:
         raise ConfigError(f"{path}: runs names no experiment, no control and no submission")
     seen: set[tuple[str, str, int]] = set()
@@ -162,7 +194,23 @@ def load_plan(path: Path, *, results: Path | None = None) -> Plan:
         if cell.key in seen:
             raise ConfigError(f"{path}: {'/'.join(map(str, cell.key))} is listed twice")
         seen.add(cell.key)
-    return Plan(path, config, cells)
+    bases = unlisted_bases(board, lambda run, key: _base(run, key, config, path))
+    return Plan(path, config, cells, bases)
+
+
+def _base(run: RunConfig, key: Key, config: Config, path: Path) -> Cell:
+    """Return the cell of a run that is needed by one of ``run``, as if that listed it."""
+    dataset, experiment, seed = key
+    splits = _dataset(dataset, path).splits
+    split = run.split if run.split in splits else next(iter(splits))
+    alone = RunConfig(
+        dataset=dataset,
+        experiments=(experiment,),
+        seeds=(seed,),
+        split=split,
+        iterations=run.iterations,
+    )
+    return next(_cells(alone, config, path))
 
 
 def _dataset(name: str, path: Path) -> DatasetInfo:
@@ -177,6 +225,13 @@ def _dataset(name: str, path: Path) -> DatasetInfo:
 
 def _cells(run: RunConfig, config: Config, path: Path) -> Iterator[Cell]:
     info = _dataset(run.dataset, path)
+    for name in run.oracles:
+        if name not in run.experiments:
+            raise ConfigError(
+                f"{path}: oracles: '{name}' is no experiment of this run."
+                f"{did_you_mean(name, run.experiments)}",
+                fix="list it under experiments too: its trained network predicts",
+            )
     for control in run.controls:
         yield Cell(run.dataset, control, 0, run.split, info.tasks)
     for experiment in run.experiments:
@@ -186,14 +241,34 @@ def _cells(run: RunConfig, config: Config, path: Path) -> Iterator[Cell]:
         recipe = _recipe(file, run, info)
         model = _model(file, recipe)
         tasks = tuple(task for task in SCORED[recipe.task] if task in info.tasks)
-        for seed in run.seeds:
-            yield Cell(run.dataset, experiment, seed, run.split, tasks, recipe, file, model)
+        cells = [
+            Cell(run.dataset, experiment, seed, run.split, tasks, recipe, file, model)
+            for seed in run.seeds
+        ]
+        yield from cells
+        yield from _oracle_cells(run, experiment, cells, path)
     for name in run.submissions:
         file = config.submissions_folder / f"{name}.yaml"
         entry = _submission(file, run.dataset, config, path)
         yield Cell(
             run.dataset, name, 0, entry.split, entry.tasks, submission=entry, submission_file=file
         )
+
+
+def _oracle_cells(
+    run: RunConfig, experiment: str, cells: Sequence[Cell], path: Path
+) -> Iterator[Cell]:
+    """Yield the rows of a trained experiment with the truth in place of some of its parts."""
+    for parts in run.oracles.get(experiment, ()):
+        for cell in cells:
+            if cell.recipe is not None and cell.recipe.task != "panoptic":
+                raise ConfigError(
+                    f"{path}: oracles: '{experiment}' is a {cell.recipe.task} experiment, and "
+                    "oracles are for panoptic ones",
+                    fix=f"remove '{experiment}' from oracles",
+                )
+            name = oracle_experiment(experiment, parts)
+            yield replace(cell, experiment=name, oracles=parts, trained_as=experiment)
 
 
 def _submission(file: Path, dataset: str, config: Config, path: Path) -> Submission:
@@ -253,8 +328,9 @@ def _model(file: Path, recipe: Recipe) -> ModelInfo:
         model = model_info(recipe.model)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.what}", fix=error.fix) from None
-    if model.task != recipe.task:
-        raise ConfigError(f"{file}: {model.id} is a {model.task} model, the task is {recipe.task}")
+    if recipe.task not in model.tasks:
+        kinds = " or ".join(model.tasks)
+        raise ConfigError(f"{file}: {model.id} is a {kinds} model, the task is {recipe.task}")
     return model
 
 

@@ -25,6 +25,11 @@ from numpy.typing import NDArray
 Task = Literal["semantic", "instance", "panoptic"]
 TASKS: tuple[Task, ...] = ("semantic", "instance", "panoptic")
 
+Kind = Literal["trained", "submission", "control", "oracle"]
+"""Where the predictions of a row come from; ``oracle``: a network and the truth together."""
+UNRANKED: tuple[Kind, ...] = ("control", "oracle")
+"""Rows that have seen the truth, or nothing: shown, but neither ranked nor compared."""
+
 IGNORE_INDEX = 255
 """Train id of pixels that count nowhere (semantic label maps)."""
 VOID = 0

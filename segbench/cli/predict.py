@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,32 +25,39 @@ OUT = click.option(
 @SPLIT
 @OUT
 @click.option("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one.")
+@click.option(
+    "--oracle", "oracles", type=click.Choice(["semantic", "boxes", "masks"]),
+    multiple=True,
+    help="Part of a panoptic prediction to replace by the truth. Repeatable.",
+)  # fmt: skip
 def predict(
-    experiment: Path, run: Path, data: Path, split: str, out: Path, device: str | None
-) -> None:
+    experiment: Path, run: Path, data: Path, split: str, out: Path, device: str | None,
+    oracles: tuple[str, ...],
+) -> None:  # fmt: skip
     """Predict a split with the weights of a trained run of EXPERIMENT (a YAML file)."""
     from segbench import provenance
-    from segbench.config import load_recipe
+    from segbench.config import ORACLES, load_recipe
     from segbench.formats import read_json
     from segbench.manifest import write_manifest
     from segbench.prepared import PreparedDataset
     from segbench.registry import model_info
 
     recipe, dataset = load_recipe(experiment), PreparedDataset.open(data)
+    parts = tuple(part for part in ORACLES if part in oracles)
     trained = read_json(run / "recipe.json")
     from segbench.inference import predict_split
 
     begin = time.monotonic()
     _empty(out)
-    predict_split(recipe, run / "weights.safetensors", dataset, split, out, device=device)
+    predict_split(
+        recipe, run / "weights.safetensors", dataset, split, out, device=device, oracles=parts
+    )
     info = model_info(recipe.model)
     write_manifest(
         out,
-        kind="trained",
         dataset=dataset.name,
-        experiment=experiment.stem,
         model=info.id,
-        display_name=info.display_name + recipe.name_suffix,
+        **_row(experiment.stem, info.display_name + recipe.name_suffix, parts),
         seed=trained["seed"],
         split=split,
         digests={
@@ -64,6 +73,20 @@ def predict(
             "predict": round(time.monotonic() - begin, 2),
         },
     )
+
+
+def _row(experiment: str, name: str, oracles: Sequence[str]) -> dict[str, Any]:
+    """Return how the row of the board is called, and which parts of it are the truth."""
+    from segbench.config import oracle_experiment, oracle_tag
+
+    if not oracles:
+        return {"kind": "trained", "experiment": experiment, "display_name": name, "oracles": []}
+    return {
+        "kind": "oracle",
+        "experiment": oracle_experiment(experiment, oracles),
+        "display_name": f"{name}, {oracle_tag(oracles)}",
+        "oracles": list(oracles),
+    }
 
 
 @click.command()
