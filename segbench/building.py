@@ -36,9 +36,20 @@ PREDICTION_SETTINGS = (
 )
 
 
-def class_counts(task: Task, table: CategoryTable) -> tuple[int, ...]:
-    """Return what a builder of the task takes: classes, things + 1, or (things, stuff)."""
+def class_counts(
+    task: Task, table: CategoryTable, *, builder: Task | None = None
+) -> tuple[int, ...]:
+    """Return what a builder takes: classes, things + 1, or (things, stuff).
+
+    Args:
+        task: Task of the recipe.
+        table: The classes.
+        builder: Task the builder was made for, where it is not that of the recipe: for a
+            panoptic one all classes are stuff in a semantic task, and an instance task has none.
+    """
     things = len(table.thing_train_ids)
+    if builder == "panoptic" and task != "panoptic":
+        return (0, len(table)) if task == "semantic" else (things, 0)
     if task == "semantic":
         return (len(table),)
     return (things + 1,) if task == "instance" else (things, len(table) - things)
@@ -56,15 +67,19 @@ def build_model(recipe: Recipe, table: CategoryTable, *, pretrained: bool = True
         ConfigError: The model is unknown, of another task, or does not take an option.
     """
     info = model_info(recipe.model)
-    if info.task != recipe.task:
+    if recipe.task not in info.tasks:
+        kinds = " or ".join(info.tasks)
         raise ConfigError(
-            f"recipe of '{recipe.model}' has task: {recipe.task}, the model's task is {info.task}",
-            fix=f"write task: {info.task}",
+            f"recipe of '{recipe.model}' has task: {recipe.task}, the model's task is {kinds}",
+            fix=f"write task: {kinds}",
         )
     options = dict(recipe.model_options)
     if pretrained and recipe.backbone_weights != "none":
         options["backbone_weights"] = recipe.backbone_weights
-    model: nn.Module = create_model(recipe.model, *class_counts(info.task, table), **options)
+    counts = class_counts(recipe.task, table, builder=info.task)
+    model: nn.Module = create_model(recipe.model, *counts, **options)
+    if info.also:
+        model.task = recipe.task  # type: ignore[assignment]
     for name in PREDICTION_SETTINGS:
         if hasattr(model, name):
             setattr(model, name, getattr(recipe, name))

@@ -51,6 +51,14 @@ class ModelInfo:
     deep: bool = True
     """False: a classical method, whose features are not learned and whose steps are no tensor
     operations, so that it cannot be exported; the report says so."""
+    also: tuple[Task, ...] = ()
+    """Other tasks that a recipe may train it for. A panoptic builder is then given all classes
+    as stuff (semantic), or the things and no stuff (instance)."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Tasks of recipes that may name the model."""
+        return (self.task, *self.also)
 
     @property
     def classes(self) -> str:
@@ -77,6 +85,7 @@ def register_model(
     backbone: str = "",
     size: Literal["full", "tiny"] = "full",
     deep: bool = True,
+    also: tuple[Task, ...] = (),
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of ``model_id``.
 
