@@ -62,6 +62,11 @@ class SeparableConvNormAct(nn.Sequential):
         )
 
 
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return GroupNorm of 32 groups, of 8 where there are fewer than 64 channels."""
+    return nn.GroupNorm(32 if channels >= 64 else 8, channels)
+
+
 def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize [N, C, H, W] bilinearly to ``size`` (height, width), pixel areas aligned."""
     if features.shape[-2:] == size:

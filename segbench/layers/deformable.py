@@ -16,7 +16,7 @@ from torch.nn import functional
 from torchvision.ops import DeformConv2d, deform_conv2d
 
 from segbench.errors import ConfigError
-from segbench.layers.conv import resize
+from segbench.layers.conv import group_norm, resize
 
 KERNEL = 3
 POINTS = KERNEL * KERNEL
@@ -166,7 +166,7 @@ def _norm(norm: str, channels: int) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
-        return nn.GroupNorm(32 if channels >= 64 else 8, channels)
+        return group_norm(channels)
     raise ConfigError(
         f"norm '{norm}' of a deformable convolution is unknown", fix=f"one of {', '.join(NORMS)}"
     )

@@ -26,6 +26,8 @@ class PyramidPooling(nn.Module):
         width: Channels of each grid; a quarter of ``in_channels`` (over four bins) if None.
         bins: Cells a side of each grid.
         align_corners: How the grids are resized to the features.
+        norm: BatchNorm after each 1x1 convolution, or else a bias in it: a grid of one cell has
+            no statistics when the batch is one image.
     """
 
     def __init__(
@@ -35,12 +37,13 @@ class PyramidPooling(nn.Module):
         *,
         bins: Sequence[int] = BINS,
         align_corners: bool = False,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         width = in_channels // len(bins) if width is None else width
         self.bins, self.align_corners = tuple(bins), align_corners
         self.out_channels = in_channels + len(bins) * width
-        self.project = nn.ModuleList(ConvNormAct(in_channels, width, kernel=1) for _ in bins)
+        self.project = nn.ModuleList(_project(in_channels, width, norm=norm) for _ in bins)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return [N, out_channels, H, W]."""
@@ -55,3 +58,9 @@ class PyramidPooling(nn.Module):
         if not self.align_corners:
             return resize(grid, size)
         return functional.interpolate(grid, size=size, mode="bilinear", align_corners=True)
+
+
+def _project(in_channels: int, width: int, *, norm: bool) -> nn.Module:
+    if norm:
+        return ConvNormAct(in_channels, width, kernel=1)
+    return nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.ReLU(inplace=True))
