@@ -29,6 +29,7 @@ from segbench.optim import build_optimizer
 from segbench.prepared import PreparedDataset
 from segbench.progress import say
 from segbench.runtime import autocast_dtype
+from segbench.starting import Start, freeze, start_from
 
 
 @dataclass
@@ -46,8 +47,8 @@ class Counters:
 class RunState:
     """A run in memory: network, optimiser, batches, counters.
 
-    ``identity`` says which recipe, data, code and seed it belongs to; a checkpoint of
-    another identity is never continued.
+    ``identity`` says which recipe, data, code, first weights and seed it belongs to; a
+    checkpoint of another identity is never continued.
     """
 
     recipe: Recipe
@@ -62,6 +63,8 @@ class RunState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     counters: Counters
+    start: Start | None = None
+    """What was taken from the weights that ``init_from`` names."""
 
     def save(self) -> Path | None:
         """Write a checkpoint; ``LeaseLost`` when another process owns the state by now."""
@@ -105,16 +108,24 @@ def start_run(
     group: Group,
     folder: Path,
     lease: Lease | None,
+    init: Path | None = None,
 ) -> RunState:
     """Build a run and bring it to where its newest good checkpoint stands."""
-    digest = recipe_digest(recipe)
-    identity = {"recipe": digest, "seed": seed, "data": dataset.digest, "code": code}
     processes = max(recipe.workers, 1)
     samples = SplitDataset(dataset, recipe.train_split, task=recipe.task, processes=processes)
     batches = TrainBatches(samples, recipe, seed=seed, rank=group.rank, world_size=group.world_size)
     torch.manual_seed(seed)
     model = build_model(recipe, dataset.table)
+    start = None if init is None else start_from(model, init, into=recipe.init_into)
     set_loss(model, recipe, dataset)
+    freeze(model, recipe.frozen)
+    identity = {
+        "recipe": recipe_digest(recipe),
+        "seed": seed,
+        "data": dataset.digest,
+        "code": code,
+        "init": "" if start is None else start.digest,
+    }
     form = torch.channels_last if recipe.channels_last else torch.preserve_format
     model.to(device=device, memory_format=form)  # type: ignore[call-overload]
     fp16 = autocast_dtype(recipe, device) == torch.float16
@@ -131,6 +142,7 @@ def start_run(
         optimizer=build_optimizer(model, recipe),
         scaler=torch.amp.GradScaler(device.type, enabled=fp16),
         counters=Counters(),
+        start=start,
     )
     _resume(run)
     run.module = parallel(LossModule(model), group, device, task=recipe.task)
@@ -153,7 +165,7 @@ def _resume(run: RunState) -> None:
 
 
 def _belongs(identity: Mapping[str, Any], path: Path, state: Mapping[str, Any]) -> bool:
-    """Say whether a checkpoint continues this run; one of other data or code does not.
+    """Say whether a checkpoint continues this run, with its data, code and first weights.
 
     Raises:
         TrainingError: It was copied here from another recipe or seed.
@@ -166,7 +178,8 @@ def _belongs(identity: Mapping[str, Any], path: Path, state: Mapping[str, Any]) 
                 f"{path} belongs to {key} {found.get(key)}, this run is {key} {identity[key]}",
                 fix=f"remove {path.parent}: it holds the state of another run",
             )
-    changed = [key for key in ("data", "code") if found.get(key) != identity[key]]
+    keys = {"data": "data", "code": "code", "init": "weights it starts from"}
+    changed = [name for key, name in keys.items() if found.get(key, "") != identity.get(key, "")]
     if changed:
         say(f"{path}: the {' and the '.join(changed)} changed since; training starts anew")
     return not changed

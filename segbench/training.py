@@ -41,6 +41,7 @@ from segbench.runtime import (
     numerics,
     reseed,
 )
+from segbench.starting import freeze, start_file
 from segbench.train_log import FiniteWatch, TrainLog
 
 __all__ = ["Outcome", "build_model", "train"]
@@ -62,6 +63,7 @@ def train(
     seed: int,
     out: Path,
     state: Path,
+    init: Path | None = None,
     device: str | None = None,
     code: str = "",
     stop_after: int | None = None,
@@ -76,26 +78,31 @@ def train(
         seed: Decides initial weights, order and augmentation.
         out: Folder of the outputs, written once, at the end.
         state: Folder of checkpoints and lease, of this recipe and seed alone.
+        init: Weights of the experiment that the recipe's ``init_from`` names.
         device: See ``runtime.choose_device``.
         code: Code fingerprint; a checkpoint of other code is not continued.
         stop_after: Save and return after this many iterations of the run.
 
     Raises:
-        TrainingError: The loss is not finite, memory ran out, or the state is foreign.
+        ConfigError: The weights to start from are not there.
+        TrainingError: The loss is not finite, memory ran out, the state is foreign, or nothing
+            of the weights to start from fits.
         LeaseLost: Another process took the state over.
         SystemExit: With ``EXIT_REQUEUE``, after SIGTERM or SIGUSR1 and a checkpoint.
     """
-    place = choose_device(recipe, device)
+    place, first = choose_device(recipe, device), start_file(recipe, init)
     began = time.time()
     with numerics(recipe, place), _ownership(state, out) as lease, process_group(place) as group:
         if group.from_main(_done_meanwhile(lease, out, recipe, dataset, seed=seed, since=began)):
             return Outcome(True, recipe.iterations, lease.attempt if lease else 0)
         run = start_run(
             recipe, dataset, seed=seed, code=code,
-            device=place, group=group, folder=state, lease=lease,
+            device=place, group=group, folder=state, lease=lease, init=first,
         )  # fmt: skip
         if group.is_main:
             say(_opening(run))
+            if run.start is not None:
+                say(f"starts from {recipe.init_from}: {run.start}")
         with catch_signals() as stop, _memory(recipe):
             finished = _loop(run, stop, stop_after)
         if finished:
@@ -123,6 +130,7 @@ def _loop(run: RunState, stop: StopRequest, stop_after: int | None) -> bool:
         return True
     log, watch = TrainLog(run), FiniteWatch(run)
     run.module.train()
+    freeze(run.model, recipe.frozen)
     with closing(_batches(run, stop, log.status)) as batches:
         for batch in batches:
             _advance(run, batch, log, watch)
@@ -218,7 +226,9 @@ def _export(run: RunState, dataset: PreparedDataset, out: Path) -> None:
 def _facts(run: RunState, dataset: PreparedDataset) -> dict[str, Any]:
     cuda = run.device.type == "cuda"
     dtype = autocast_dtype(run.recipe, run.device)
+    start = {} if run.start is None else {"init": run.start.facts(run.recipe)}
     return {
+        **start,
         "recipe": run.recipe.model_dump(mode="json"),
         "recipe_digest": run.identity["recipe"],
         "data_digest": run.identity["data"],

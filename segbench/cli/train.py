@@ -18,11 +18,15 @@ import click
     "--state", type=click.Path(path_type=Path), required=True,
     help="Folder of checkpoints; a rerun resumes from it.",
 )  # fmt: skip
+@click.option(
+    "--init", type=click.Path(path_type=Path),
+    help="Weights of the experiment that the recipe's init_from names.",
+)  # fmt: skip
 @click.option("--iterations", type=click.IntRange(min=1), help="Override the recipe's length.")
 @click.option("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one.")
 @click.option("--code", default="", help="Code fingerprint to record.")
 def train(
-    experiment: Path, data: Path, seed: int, out: Path, state: Path,
+    experiment: Path, data: Path, seed: int, out: Path, state: Path, init: Path | None,
     iterations: int | None, device: str | None, code: str,
 ) -> None:  # fmt: skip
     """Train EXPERIMENT (a YAML file); the same command resumes after any kill."""
@@ -43,7 +47,10 @@ def train(
     began = time.time()
     while True:
         try:
-            run(recipe, dataset, seed=seed, out=out, state=state / digest, device=device, code=code)
+            run(
+                recipe, dataset, seed=seed, out=out, state=state / digest, init=init,
+                device=device, code=code,
+            )  # fmt: skip
             return
         except LeaseLost as lost:
             if "RANK" in os.environ:

@@ -37,7 +37,10 @@ if not workflow.deployment_settings.deployment_method:
 
 CONTROLS = sorted({cell.experiment for cell in PLAN.cells if cell.is_control})
 SUBMISSIONS = sorted({cell.experiment for cell in PLAN.cells if cell.submission})
-EXPERIMENTS = sorted({cell.experiment for cell in PLAN.cells if cell.is_trained})
+ORACLES = sorted({cell.experiment for cell in PLAN.cells if cell.oracles})
+EXPERIMENTS = sorted({cell.experiment for cell in PLAN.trained})
+LARGE_SPLIT = 400
+"""Images from which on a pool of processes saves more time than it takes cores from others."""
 FINGERPRINT = {
     stage: provenance.code_fingerprint(
         [provenance.module_file(name) for name in modules]
@@ -94,6 +97,17 @@ def score_options(wildcards) -> list[str]:
     return options
 
 
+def score_processes(wildcards) -> int:
+    """Return how many processes score a run: several where the official split is large."""
+    images = dataset_info(wildcards.dataset).splits.get(cell_of(wildcards).split)
+    return 4 if (images or 0) >= LARGE_SPLIT else 1
+
+
+def trained_file(name):
+    """Return the input function of a file of the run whose weights predict."""
+    return lambda wildcards: R / cell_of(wildcards).trained_folder / name
+
+
 def submission_facts() -> list[str]:
     """Return what submissions say of themselves, as far as the table repeats it."""
     return [cell.submission.model_dump_json() for cell in PLAN.cells if cell.submission]
@@ -114,7 +128,17 @@ def train_length(wildcards) -> str:
 
 def train_priority(wildcards) -> int:
     """Return a rank that starts the rows listed first in the configuration first."""
-    return 1000 + len(PLAN.cells) - PLAN.cells.index(cell_of(wildcards))
+    return 1000 + len(PLAN.trained) - PLAN.trained.index(cell_of(wildcards))
+
+
+def base_files(name):
+    """Return the input function of a file of the run that a training starts from, if any."""
+
+    def files(wildcards) -> list[Path]:
+        base = PLAN.base_of(cell_of(wildcards))
+        return [] if base is None else [R / base.folder / name]
+
+    return files
 
 
 def all_records(wildcards) -> list[Path]:

@@ -3,6 +3,9 @@
 rule train:
     input:
         data=R / "data/{dataset}/dataset.json",
+        # of the run that this one starts from: content-checked, as the weights are too large for it
+        base=base_files("recipe.json"),
+        init=ancient(base_files("weights.safetensors")),
     output:
         weights=R / "{dataset}/{experiment}/seed{seed}/weights.safetensors",
         recipe=R / "{dataset}/{experiment}/seed{seed}/recipe.json",
@@ -26,11 +29,14 @@ rule train:
         command=train_command,
         experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),
         length=train_length,
+        init=lambda wildcards, input: (
+            f"--init {shlex.quote(str(input.init[0]))}" if input.init else ""
+        ),
         folder=lambda wildcards, output: str(Path(output.weights).parent),
         data=lambda wildcards, input: str(Path(input.data).parent),
         state=lambda wildcards: str(R / "state" / cell_of(wildcards).folder),
         fingerprint=lambda wildcards: PLAN.train_fingerprint(cell_of(wildcards)),
     shell:
         "{params.command} train {params.experiment:q} {params.length} --data {params.data:q}"
-        " --seed {wildcards.seed} --out {params.folder:q} --state {params.state:q}"
+        " {params.init} --seed {wildcards.seed} --out {params.folder:q} --state {params.state:q}"
         " --code {params.fingerprint} > {log:q} 2>&1"
