@@ -151,15 +151,16 @@ def test_weights_must_be_given_where_they_are_needed(
 
 
 def test_command_line_takes_the_weights_of_the_base(
-    toys: PreparedDataset, tmp_path: Path, base: Path
+    toys: PreparedDataset, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(PreparedDataset, "refuse_unchecked", lambda *_: None)
     recipe = tmp_path / "derived.yaml"
     changes = {"init_from": "base", "iterations": 2, "warmup_iterations": 0}
     recipe.write_text(training_toys.recipe(**changes).model_dump_json())
     command = [str(recipe), "--data", str(toys.root), "--out", str(tmp_path / "run")]
     command += ["--state", str(tmp_path / "state"), "--device", "cpu"]
     failed = CliRunner().invoke(train_command, command)
-    assert isinstance(failed.exception, ConfigError)
+    assert isinstance(failed.exception, ConfigError), failed.output
     done = CliRunner().invoke(train_command, [*command, "--init", str(base)])
     assert done.exit_code == 0, done.output
     assert read_json(tmp_path / "run" / "recipe.json")["init"]["taken"] == 9
