@@ -1,8 +1,19 @@
 """Fixtures of tests of several folders."""
 
+import signal
+
 import pytest
 
 from segbench import speed
+
+
+def pytest_configure():
+    """Let the tests of Ctrl-C work where a shell started the run in the background.
+
+    Such a shell makes its children ignore the interrupt, and theirs inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
