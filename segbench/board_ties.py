@@ -14,6 +14,7 @@ from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.weighted import HEADLINE
 from segbench.stats import LEVEL, MIN_RESAMPLES, RESAMPLES, WORK
 from segbench.ties import tie_groups
+from segbench.types import UNRANKED
 
 Cell = Mapping[str, Any]
 Key = tuple[str, str, str, str]
@@ -26,8 +27,8 @@ def board_ties(root: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
     Args:
         root: The results folder.
-        cells: Cells of a table (``docs/architecture.md``); controls and cells without a
-            headline score take no part.
+        cells: Cells of a table (``docs/architecture.md``); controls, oracles and cells without
+            a headline score take no part.
 
     Returns:
         One entry a board: dataset, split, task, protocol, metric, level, resamples, rows (see
@@ -43,7 +44,7 @@ def _boards(cells: Sequence[Cell]) -> dict[Key, dict[str, list[Cell]]]:
     boards: dict[Key, dict[str, list[Cell]]] = {}
     for cell in cells:
         record = cell["record"]
-        if cell["kind"] == "control" or not record:
+        if cell["kind"] in UNRANKED or not record:
             continue
         if record["scores"].get(HEADLINE[cell["task"]]) is None:
             continue

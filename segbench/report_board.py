@@ -1,7 +1,7 @@
 """Leaderboards as data: grouping, seeds, ranks with ties, reasons for what has no number.
 
 A board holds the rows of one (dataset, task, split, protocol); only rows of one board are
-ever compared. Controls are listed, never ranked.
+ever compared. Oracles and controls are listed, never ranked.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from segbench.report_metrics import COSTS, Metric, metrics_of, primary
+from segbench.report_joined import Joined, Siblings, joined_columns, joined_values
+from segbench.report_metrics import BOUNDARIES, COSTS, MEMORY, Metric, metrics_of, primary
 from segbench.report_ranks import Ties, find_ties, mark_of, measured_groups, tie_groups
 from segbench.report_rows import Cell, Row, row_of, slug
-from segbench.types import TASKS
+from segbench.types import TASKS, UNRANKED
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Board:
     protocol: str
     metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
+    oracles: tuple[Row, ...]
     controls: tuple[Row, ...]
     id: str = field(default="")
     ties: Ties | None = None
@@ -39,11 +41,26 @@ class Board:
             found.setdefault(metric.group, []).append(metric)
         return list(found.items())
 
+    @property
+    def costs(self) -> tuple[Metric, ...]:
+        """Cost columns: memory where tables of the task state it."""
+        return (*COSTS, MEMORY) if self.task == "panoptic" else COSTS
+
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        """Ranked rows, oracles, controls, as they stand in the table."""
+        return (*self.rows, *self.oracles, *self.controls)
+
+    @property
+    def joined(self) -> tuple[Metric, ...]:
+        """Columns of other tasks, each under a protocol of its own."""
+        return tuple(metric for metric in self.metrics if metric.protocol)
+
     @cached_property
     def conditions(self) -> dict[str, list[str]]:
         """The different measuring conditions of each cost on this board."""
-        rows = (*self.rows, *self.controls)
-        found = {m.key: dict.fromkeys(row.condition(m.key) for row in rows) for m in COSTS}
+        rows = self.all_rows
+        found = {m.key: dict.fromkeys(row.condition(m.key) for row in rows) for m in self.costs}
         return {key: [text for text in texts if text] for key, texts in found.items()}
 
     @property
@@ -61,8 +78,7 @@ class Board:
     @cached_property
     def intervals(self) -> list[str]:
         """The levels of the intervals that rows show, in words."""
-        rows = (*self.rows, *self.controls)
-        found = (value.interval for row in rows for value in row.values.values())
+        found = (value.interval for row in self.all_rows for value in row.values.values())
         return sorted({interval.level_text for interval in found if interval})
 
     @property
@@ -84,8 +100,9 @@ def build_boards(table: Mapping[str, Any], *, tolerance: float = 0.0) -> list[Bo
         groups.setdefault(key, []).append(cell)
     order: dict[str, int] = {task: position for position, task in enumerate(TASKS)}
     datasets = list(dict.fromkeys(cell["dataset"] for cell in table["cells"]))
+    siblings = Siblings.of(table)
     keys = sorted(groups, key=lambda k: (datasets.index(k[0]), order.get(k[1], 9), k[2], k[3]))
-    return [_board(key, groups[key], table, tolerance) for key in keys]
+    return [_board(key, groups[key], table, siblings, tolerance) for key in keys]
 
 
 def _protocol(cell: Cell, table: Mapping[str, Any]) -> str:
@@ -102,31 +119,62 @@ def _protocol(cell: Cell, table: Mapping[str, Any]) -> str:
 
 
 def _board(
-    key: tuple[str, str, str, str], cells: Sequence[Cell], table: Mapping[str, Any], tol: float
+    key: tuple[str, str, str, str],
+    cells: Sequence[Cell],
+    table: Mapping[str, Any],
+    siblings: Siblings,
+    tol: float,
 ) -> Board:
     dataset, task, split, protocol = key
+    joined = joined_columns(task, cells, siblings)
     metrics = _present_metrics(task, cells)
-    by_experiment: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_experiment.setdefault(cell["experiment"], []).append(cell)
-    rows = [row_of(group, metrics, table["models"]) for group in by_experiment.values()]
+    rows = _rows(cells, metrics, joined, table["models"], siblings)
+    metrics = _in_order(metrics, joined)
+    ranked = [row for row in rows if row.kind not in UNRANKED]
     controls = [row for row in rows if row.kind == "control"]
-    ranked = [row for row in rows if row.kind != "control"]
+    oracles = [row for row in rows if row.kind == "oracle"]
     scored = {row.experiment for row in ranked if row.values[metrics[0].key].raw is not None}
     named = {"dataset": dataset, "task": task, "split": split, "protocol": protocol}
     ties = find_ties(table, named, scored)
-    trained = _marked(ranked, metrics, tol, ties)
+    ranked = sorted(_marked(ranked, metrics, tol, ties), key=_row_order)
+    places = {row.experiment: place for place, row in enumerate(ranked)}
     return Board(
         dataset=dataset,
         task=task,
         split=split,
         protocol=protocol,
         metrics=metrics,
-        rows=tuple(sorted(trained, key=_row_order)),
+        rows=tuple(ranked),
+        oracles=tuple(sorted(oracles, key=lambda row: places.get(row.of, len(places)))),
         controls=tuple(sorted(controls, key=lambda row: _score_order(row, metrics[0]))),
         id=slug(dataset, task, *(() if split == "val" else (split,)), protocol),
         ties=ties,
     )
+
+
+def _rows(
+    cells: Sequence[Cell],
+    metrics: Sequence[Metric],
+    joined: Sequence[Joined],
+    models: Mapping[str, Any],
+    siblings: Siblings,
+) -> list[Row]:
+    """Return one row an experiment, in the order of the cells, with its joined values."""
+    by_experiment: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_experiment.setdefault(cell["experiment"], []).append(cell)
+    rows = []
+    for group in by_experiment.values():
+        row = row_of(group, metrics, models)
+        rows.append(replace(row, values={**row.values, **joined_values(group, joined, siblings)}))
+    return rows
+
+
+def _in_order(metrics: Sequence[Metric], joined: Sequence[Joined]) -> tuple[Metric, ...]:
+    """Return the columns: the task's own, those of other tasks, boundaries last."""
+    own = [metric for metric in metrics if metric.group != BOUNDARIES]
+    last = [metric for metric in metrics if metric.group == BOUNDARIES]
+    return (*own, *(column.metric for column in joined), *last)
 
 
 def _present_metrics(task: str, cells: Sequence[Cell]) -> tuple[Metric, ...]:

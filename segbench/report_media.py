@@ -25,7 +25,7 @@ from segbench.report_overlays import finished, reuse
 from segbench.report_ranks import worst_first
 from segbench.report_rows import Cell, slug
 from segbench.report_runs import run_slug
-from segbench.types import ImageRecord, IntArray
+from segbench.types import UNRANKED, ImageRecord, IntArray
 
 VIEWS = (("image", "Image"), ("truth", "Truth"), ("prediction", "Prediction"), ("error", "Error"))
 PHOTO_SIDE = 1024
@@ -129,10 +129,10 @@ class Galleries:
     def compare(self, cells: Sequence[Cell], metric: Metric) -> Comparison:
         """Return the images on which the cells disagree most, with all their predictions.
 
-        Controls are shown but do not decide which images those are, unless fewer than two
-        trained runs are there.
+        Controls and oracles are shown but do not decide which images those are, unless fewer
+        than two other runs are there.
         """
-        trained = [cell for cell in cells if cell["kind"] != "control"]
+        trained = [cell for cell in cells if cell["kind"] not in UNRANKED]
         judges = trained if len(trained) > 1 else cells
         spreads = _spreads([self.evidence(cell).scores for cell in judges])
         records = self._split(cells[0])

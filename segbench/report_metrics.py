@@ -34,6 +34,7 @@ class Metric:
 
     ``key`` is the name in ``scores`` or ``profile``; ``scale`` multiplies the stored value
     before it is shown with ``decimals``; ``absent`` says what a missing value means.
+    ``protocol`` names that of a column joined from another board.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Metric:
     decimals: int = 1
     higher_is_better: bool = True
     absent: str = "no class of this kind in the truth, so there is nothing to average"
+    protocol: str = ""
 
     def text(self, value: float | None) -> str:
         """Return the value as shown; None and non-finite values become ``n/a``."""
@@ -52,7 +54,7 @@ class Metric:
         return f"{self.scale * value:,.{self.decimals}f}"
 
 
-_BOUNDARIES = "Boundaries"
+BOUNDARIES = "Boundaries"
 """Group of the scores that ``--boundary`` adds; `segbench protocols ID` gives their rule."""
 
 
@@ -67,9 +69,9 @@ def _three(suffix: str, group: str, what: str) -> tuple[Metric, ...]:
 def _boundary_three(what: str) -> tuple[Metric, ...]:
     smaller = "with the smaller of mask and boundary IoU"
     return (
-        Metric("boundary_pq", "PQ", f"Boundary PQ, {what}: PQ {smaller}", _BOUNDARIES),
-        Metric("boundary_sq", "SQ", f"Boundary SQ, {what}: SQ {smaller}", _BOUNDARIES),
-        Metric("boundary_rq", "RQ", f"Boundary RQ, {what}: RQ {smaller}", _BOUNDARIES),
+        Metric("boundary_pq", "PQ", f"Boundary PQ, {what}: PQ {smaller}", BOUNDARIES),
+        Metric("boundary_sq", "SQ", f"Boundary SQ, {what}: SQ {smaller}", BOUNDARIES),
+        Metric("boundary_rq", "RQ", f"Boundary RQ, {what}: RQ {smaller}", BOUNDARIES),
     )
 
 
@@ -80,10 +82,8 @@ SCORES: Mapping[str, tuple[Metric, ...]] = {
         Metric("pixel_accuracy", "Pixel acc.", "share of labelled pixels that are right"),
         Metric("mean_accuracy", "Mean acc.", "mean recall of the classes"),
         Metric("fwiou", "FWIoU", "IoU weighted by how frequent each class is"),
-        Metric("boundary_miou", "mIoU", "mIoU of pixels near the class borders", _BOUNDARIES),
-        Metric(
-            "boundary_f", "F", "F1 of class contours within 0.75 % of the diagonal", _BOUNDARIES
-        ),
+        Metric("boundary_miou", "mIoU", "mIoU of pixels near the class borders", BOUNDARIES),
+        Metric("boundary_f", "F", "F1 of class contours within 0.75 % of the diagonal", BOUNDARIES),
     ),
     "instance": (
         Metric("ap", "AP", "mask average precision over IoU 0.50 to 0.95", "Masks"),
@@ -96,9 +96,9 @@ SCORES: Mapping[str, tuple[Metric, ...]] = {
         Metric("box_ap50", "AP50", "box average precision at IoU 0.50", "Boxes"),
         Metric("box_ap75", "AP75", "box average precision at IoU 0.75", "Boxes"),
         Metric("ar_100", "AR100", "mask average recall with 100 detections an image", "Recall"),
-        Metric("boundary_ap", "AP", "AP by the smaller of mask and boundary IoU", _BOUNDARIES),
-        Metric("boundary_ap50", "AP50", "Boundary AP at IoU 0.50", _BOUNDARIES),
-        Metric("boundary_ap75", "AP75", "Boundary AP at IoU 0.75", _BOUNDARIES),
+        Metric("boundary_ap", "AP", "AP by the smaller of mask and boundary IoU", BOUNDARIES),
+        Metric("boundary_ap50", "AP50", "Boundary AP at IoU 0.50", BOUNDARIES),
+        Metric("boundary_ap75", "AP75", "Boundary AP at IoU 0.75", BOUNDARIES),
     ),
     "panoptic": (
         *_three("", "All classes", "all classes"),
@@ -115,13 +115,18 @@ COSTS: tuple[Metric, ...] = (
     Metric("latency_ms", "ms / image", "median latency", "Cost", 1.0, 1, False, _UNMEASURED),
 )
 
+MEMORY = Metric(
+    "peak_memory_mb", "Memory (MB)", "peak memory of one image", "Cost", 1.0, 0, False, _UNMEASURED
+)
+"""A cost that the tables of panoptic papers state."""
+
 PER_CLASS: Mapping[str, tuple[Metric, ...]] = {
     "semantic": (
         Metric("iou", "IoU", "intersection over union"),
         Metric("dice", "Dice", "Dice coefficient (F1)"),
         Metric("accuracy", "Accuracy", "recall: share of this class's pixels found"),
-        Metric("boundary_iou", "Boundary IoU", "IoU of pixels near the border", _BOUNDARIES),
-        Metric("boundary_f", "Boundary F", "F1 of contours", _BOUNDARIES),
+        Metric("boundary_iou", "Boundary IoU", "IoU of pixels near the border", BOUNDARIES),
+        Metric("boundary_f", "Boundary F", "F1 of contours", BOUNDARIES),
     ),
     "instance": (
         Metric("ap", "AP", "average precision over IoU 0.50 to 0.95"),
@@ -131,7 +136,7 @@ PER_CLASS: Mapping[str, tuple[Metric, ...]] = {
         Metric("ap_medium", "AP M", "AP, objects of 32 x 32 to 96 x 96 px"),
         Metric("ap_large", "AP L", "AP, objects above 96 x 96 px"),
         Metric("ar_100", "AR100", "average recall with 100 detections an image"),
-        Metric("boundary_ap", "Boundary AP", "AP by the smaller of two IoUs", _BOUNDARIES),
+        Metric("boundary_ap", "Boundary AP", "AP by the smaller of two IoUs", BOUNDARIES),
     ),
     "panoptic": (*_three("", "Scores", "this class"), *_boundary_three("this class")),
 }

@@ -13,6 +13,7 @@ from segbench.report_errors import error_table
 from segbench.report_figures import Figures, board_curves, heat_map, pareto_axes, run_curve
 from segbench.report_media import Gallery
 from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
+from segbench.report_oracles import network_of, oracle_table
 from segbench.report_ranks import interval_of
 from segbench.report_rows import Cell, model_entry, status_of
 from segbench.report_rules import rule_table
@@ -30,6 +31,7 @@ from segbench.report_runs import (
     training_facts,
 )
 from segbench.report_site import Site
+from segbench.types import UNRANKED
 
 PAGE_IMAGES = 60
 PREVIEW_IMAGES = 6
@@ -89,7 +91,7 @@ def _facts(site: Site) -> list[dict[str, Any]]:
     states = [status_of(cell) for cell in site.table["cells"]]
     counts = {
         "datasets": len({run.dataset for run in runs}),
-        "experiments": len({(r.dataset, r.experiment) for r in runs if r.kind != "control"}),
+        "experiments": len({(r.dataset, r.experiment) for r in runs if r.kind not in UNRANKED}),
         "scored results": states.count("ok"),
         "failed": states.count("failed"),
         "not run": states.count("not_run"),
@@ -121,6 +123,8 @@ def _run(site: Site, run: Run) -> None:
         dataset=site.dataset(run.dataset),
         parts=parts,
         siblings=siblings,
+        oracles=oracle_table(run, list(site.runs.values())),
+        network=_network(site, run),
         logs=logs,
         model=model_entry(site.table["models"], run.model_id),
         costs=_costs(run),
@@ -130,6 +134,13 @@ def _run(site: Site, run: Run) -> None:
         recipe=recipe_rows(facts),
         charts=figures.data,
     )
+
+
+def _network(site: Site, run: Run) -> Run | None:
+    """Return the run whose weights predicted an oracle's row; None for other rows."""
+    key = (run.dataset, network_of(run), run.seed)
+    runs = site.runs.values() if run.oracle else ()
+    return next((r for r in runs if (r.dataset, r.experiment, r.seed) == key), None)
 
 
 def _part(site: Site, run: Run, cell: Cell, figures: Figures) -> dict[str, Any]:
@@ -194,8 +205,8 @@ def _compare_path(site: Site, board: Board) -> str | None:
 
 
 def _comparable(site: Site, board: Board) -> list[Cell]:
-    """Return one scored cell with images per experiment, best first, controls last."""
-    cells = [row.run for row in (*board.scored, *board.controls) if row.status == "ok"]
+    """Return one scored cell with images per experiment, best first, oracles and controls last."""
+    cells = [row.run for row in board.all_rows if row.status == "ok"]
     return [c for c in cells if site.galleries.of_cell(c) is not None][:COMPARED]
 
 

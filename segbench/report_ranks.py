@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,6 +80,15 @@ class Value:
     def percent(self) -> float:
         """Length of the bar behind a score, 0 to 100."""
         return round(100 * min(max(self.raw or 0.0, 0.0), 1.0), 1)
+
+
+def value_of(metric: Metric, found: Iterable[float | None], *, spread: bool = True) -> Value:
+    """Return the mean of the numbers that are there, with their standard deviation."""
+    numbers = [float(number) for number in found if number is not None]
+    if not numbers:
+        return Value(metric)
+    sd = statistics.stdev(numbers) if spread and len(numbers) > 1 else None
+    return Value(metric, statistics.fmean(numbers), sd, len(numbers))
 
 
 def tie_groups(values: Sequence[Value], *, tolerance: float = 0.0) -> list[int | None]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segbench.report_metrics import COSTS, MISSING, Metric, duration, input_size
-from segbench.report_ranks import Value, interval_of
+from segbench.report_metrics import COSTS, MEMORY, Metric, duration, input_size
+from segbench.report_ranks import Value, interval_of, value_of
 from segbench.report_submissions import submitted
+from segbench.types import UNRANKED
 
 Cell = Mapping[str, Any]
 STATUS_WORDS = {"ok": "scored", "failed": "failed", "not_run": "not run"}
@@ -53,6 +53,11 @@ class Row:
         return next((c for c in self.cells if status_of(c) == "ok"), self.cells[0])
 
     @property
+    def of(self) -> str:
+        """The experiment whose network predicted; another one than its own for oracles."""
+        return str((self.cells[0].get("oracle") or {}).get("of") or self.experiment)
+
+    @property
     def unscored(self) -> tuple[Cell, ...]:
         return tuple(cell for cell in self.cells if status_of(cell) != "ok")
 
@@ -61,13 +66,15 @@ class Row:
         return self.values["train"]
 
     def condition(self, cost: str) -> str:
-        """Return under what conditions a cost was measured: input size, device, precision."""
+        """Return under what conditions a cost was measured: input size, device, precision, how."""
         profile = self.run.get("profile") or {}
         if cost == "params" or profile.get(cost) is None:
             return ""
         parts = [input_size(profile)]
         if cost == "latency_ms":
             parts += [str(profile.get(key) or "") for key in ("device", "precision")]
+        if cost == "peak_memory_mb":
+            parts.append(str(profile.get("memory") or ""))
         return ", ".join(part for part in parts if part)
 
 
@@ -98,15 +105,18 @@ def row_of(cells: Sequence[Cell], metrics: Sequence[Metric], models: Mapping[str
     scored = [cell for cell in cells if status_of(cell) == "ok"]
     states = {status_of(cell) for cell in cells}
     status = "ok" if scored else "failed" if "failed" in states else "not_run"
-    values = {m.key: _value(m, [c["record"]["scores"].get(m.key) for c in scored]) for m in metrics}
+    values = {
+        m.key: value_of(m, [c["record"]["scores"].get(m.key) for c in scored]) for m in metrics
+    }
     if len(scored) == 1:
         interval = interval_of(scored[0]["record"], metrics[0])
         values[metrics[0].key] = replace(values[metrics[0].key], interval=interval)
     profiles = [cell["profile"] for cell in cells if cell.get("profile")]
-    for metric in COSTS:
+    for metric in (*COSTS, MEMORY):
         costs = [profile.get(metric.key) for profile in profiles]
-        values[metric.key] = _value(metric, costs, spread=False)
-    values["train"] = _value(TRAIN_TIME, [_train_seconds(c) for c in scored], spread=False)
+        values[metric.key] = value_of(metric, costs, spread=False)
+    trained = [c for c in scored if c["kind"] not in UNRANKED]
+    values["train"] = value_of(TRAIN_TIME, [_train_seconds(c) for c in trained], spread=False)
     return Row(
         experiment=cells[0]["experiment"],
         name=str(cells[0].get("display_name") or cells[0]["experiment"]),
@@ -139,14 +149,6 @@ def _train_seconds(cell: Cell) -> float | None:
     return None if seconds is None else float(seconds)
 
 
-def _value(metric: Metric, found: Iterable[float | None], *, spread: bool = True) -> Value:
-    numbers = [float(number) for number in found if number is not None]
-    if not numbers:
-        return Value(metric)
-    sd = statistics.stdev(numbers) if spread and len(numbers) > 1 else None
-    return Value(metric, statistics.fmean(numbers), sd, len(numbers))
-
-
 def train_text(row: Row) -> str:
     """Return the mean training time of a row in words."""
-    return MISSING if row.kind == "control" else duration(row.train_time.raw)
+    return duration(row.train_time.raw)

@@ -59,6 +59,11 @@ class Run:
         return str(self.cells[0]["kind"])
 
     @property
+    def oracle(self) -> Mapping[str, Any] | None:
+        """Whose predictions these are and which parts are the truth; None for other rows."""
+        return self.cells[0].get("oracle")
+
+    @property
     def scored(self) -> tuple[Cell, ...]:
         return tuple(cell for cell in self.cells if status_of(cell) == "ok")
 

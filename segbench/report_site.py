@@ -16,7 +16,7 @@ from segbench.formats import write_json, write_text
 from segbench.report_board import Board, build_boards
 from segbench.report_files import report_folder
 from segbench.report_media import Galleries
-from segbench.report_metrics import COSTS, TASK_TITLES, primary
+from segbench.report_metrics import TASK_TITLES, primary
 from segbench.report_rows import (
     STATUS_WORDS,
     Cell,
@@ -68,7 +68,6 @@ class Site:
         environment.globals |= {
             "titles": TASK_TITLES,
             "words": STATUS_WORDS,
-            "costs": COSTS,
             "log_kb": LOG_BYTES // 1000,
             "status_of": status_of,
             "reason_of": reason_of,

@@ -47,6 +47,7 @@ def build_record(
     return {
         "schema": SCHEMA,
         **{key: manifest.get(key) for key in facts},
+        "oracles": list(manifest.get("oracles", ())),
         "task": task,
         "protocol": protocol,
         "num_images": num_images,
@@ -133,6 +134,7 @@ def _cell(root: Path, cell: Cell, task: Task) -> dict[str, Any]:
         "logs": logs,
         "record": record,
         "submission": _submitted(cell),
+        "oracle": _oracle(cell),
         "profile": _json(root / cell.folder / "profile.json"),
     }
 
@@ -144,12 +146,18 @@ def _submitted(cell: Cell) -> dict[str, Any] | None:
     return cell.submission.model_dump(mode="json", include={"paper", "year", "reported"})
 
 
+def _oracle(cell: Cell) -> dict[str, Any] | None:
+    """Return whose predictions these are and which parts are the truth; None for other rows."""
+    return {"of": cell.trained_as, "parts": list(cell.oracles)} if cell.oracles else None
+
+
 def cell_logs(root: Path, cell: Cell) -> list[Path]:
     """Return the logs of a cell that exist, in the order its stages run."""
-    name = f"{cell.folder.as_posix()}.log"
+    name, logs = f"{cell.folder.as_posix()}.log", root / "logs"
     split = cell.split
     by_split = [f"{stage}/{split}" for stage in ("control", "submit", "predict", "evaluate")]
-    paths = [root / "logs" / stage / name for stage in ("train", *by_split, "profile")]
+    paths = [logs / stage / name for stage in (*by_split, "profile")]
+    paths = [logs / "train" / f"{cell.trained_folder.as_posix()}.log", *paths]
     return [path for path in paths if path.exists()]
 
 

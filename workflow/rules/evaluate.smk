@@ -11,9 +11,9 @@ rule evaluate:
     priority: 70
     conda:
         "../../envs/score.yaml"
-    threads: 1
+    threads: score_processes
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        mem_mb=lambda wildcards, attempt, threads: (2000 + 1000 * threads) * attempt,
         runtime=120,
     params:
         data=lambda wildcards, input: str(Path(input.data).parent),
@@ -24,4 +24,4 @@ rule evaluate:
     shell:
         "python -m segbench evaluate --data {params.data:q} --split {wildcards.split}"
         " {params.tasks} --predictions {params.predictions:q} --out {params.folder:q}"
-        " > {log:q} 2>&1"
+        " --workers {threads} > {log:q} 2>&1"

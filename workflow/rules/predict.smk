@@ -1,15 +1,16 @@
+# A trained run, or the same weights with the truth in place of some of their parts.
 rule predict:
     input:
         data=R / "data/{dataset}/dataset.json",
         # small and content-checked; it carries the digest of the weights
-        recipe=R / "{dataset}/{experiment}/seed{seed}/recipe.json",
-        weights=ancient(R / "{dataset}/{experiment}/seed{seed}/weights.safetensors"),
+        recipe=trained_file("recipe.json"),
+        weights=ancient(trained_file("weights.safetensors")),
     output:
         R / "{dataset}/{experiment}/seed{seed}/predictions/{split}/manifest.json",
     log:
         R / "logs/predict/{split}/{dataset}/{experiment}/seed{seed}.log",
     wildcard_constraints:
-        experiment=one_of(EXPERIMENTS),
+        experiment=one_of(EXPERIMENTS + ORACLES),
     priority: 60
     conda:
         "../../envs/segbench.yaml"
@@ -22,12 +23,13 @@ rule predict:
         experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),
         data=lambda wildcards, input: str(Path(input.data).parent),
         run=lambda wildcards, input: str(Path(input.recipe).parent),
+        oracles=lambda wildcards: [f"--oracle={p}" for p in cell_of(wildcards).oracles],
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
     shell:
         "python -m segbench predict {params.experiment:q} --run {params.run:q}"
-        " --data {params.data:q} --split {wildcards.split} --out {params.folder:q}"
-        " > {log:q} 2>&1"
+        " --data {params.data:q} --split {wildcards.split} {params.oracles}"
+        " --out {params.folder:q} > {log:q} 2>&1"
 
 
 # Rows that need no training and must land where theory says.
