@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from segbench.types import FloatArray, Instances, Prediction
+from segbench.types import FloatArray, Instances, IntArray, Prediction
 
 Sizes = Sequence[tuple[int, int]]
 
@@ -83,3 +84,9 @@ def certain(labels: Tensor, num_channels: int) -> Tensor:
     """Return logits [S, H, W] sure of ``labels`` int64 [H, W]; labels outside 0..S-1 give 0."""
     channels = torch.arange(num_channels, device=labels.device).view(-1, 1, 1)
     return CERTAIN * (labels[None] == channels).float()
+
+
+def label_map(scores: Tensor) -> IntArray:
+    """Return the channel of the largest of logits [S, H, W], uint8 or, of many, uint16 [H, W]."""
+    labels: IntArray = scores.argmax(dim=0).cpu().numpy()
+    return labels.astype(np.uint8 if len(scores) <= 255 else np.uint16)
