@@ -43,14 +43,12 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
     def forward(self, features: Tensor) -> Tensor:
         """Return [N, out_channels, H, W] of [N, in_channels, H, W].
 
-        In float32 whatever the precision of the features: places need more than the eight bits
-        of bfloat16.
+        Places are found and read in float32 whatever the precision of the features: they need
+        more than the eight bits of bfloat16.
         """
         offsets = self.offsets(features)
         exact = torch.promote_types(features.dtype, torch.float32)
-        bias = None if self.bias is None else self.bias.to(exact)
-        with torch.autocast(features.device.type, enabled=False):
-            convolved = deformed(features.to(exact), offsets.to(exact), self.weight.to(exact), bias)
+        convolved = deformed(features.to(exact), offsets.to(exact), self.weight, self.bias)
         return convolved.to(offsets.dtype)
 
 

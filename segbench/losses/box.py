@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 BoxLoss = Literal["iou", "giou"]
+BOX_LOSSES: tuple[BoxLoss, ...] = get_args(BoxLoss)
 
 
 def box_overlap(predicted: Tensor, target: Tensor, *, kind: BoxLoss = "giou") -> Tensor:

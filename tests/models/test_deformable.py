@@ -75,7 +75,7 @@ def test_convolution_and_its_gradients_equal_torchvision() -> None:
         torch.testing.assert_close(one.grad, two.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_bfloat16_is_sampled_in_float32() -> None:
+def test_places_are_exact_in_bfloat16() -> None:
     layer, features = DeformableConv(4, 6), random_features(1, 4, 6, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = layer(features)
