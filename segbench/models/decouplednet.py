@@ -24,6 +24,7 @@ from segbench.layers.unpool import Memory, pool_through
 from segbench.layers.vgg import mirrored_widths, small_stages, vgg16_stages
 from segbench.losses import cross_entropy, presence_of
 from segbench.models._semantic import SemanticModel, SemanticTargets
+from segbench.models._vgg import fill_vgg16
 from segbench.models.deconvnet import DECODER, UnpoolingDecoder, norm_relu
 from segbench.registry import register_model
 from segbench.types import IGNORE_INDEX
@@ -248,12 +249,15 @@ def _detached(value: Any) -> Any:
     display_name="DecoupledNet",
     backbone="vgg16",
 )
-def decouplednet(num_classes: int, *, background: bool = True) -> DecoupledNet:
+def decouplednet(
+    num_classes: int, *, background: bool = True, backbone_weights: str = "none"
+) -> DecoupledNet:
     """Return DecoupledNet: 427,078,678 stored numbers at 20 classes and background (21)."""
     objects = num_classes - int(background)
     classifier = Classifier(
         vgg16_stages(), channels=512, fc_channels=4096, window=7, num_objects=objects
     )
+    fill_vgg16(backbone_weights, classifier.stages, classifier.fc6, classifier.fc7)
     segmentation = BinarySegmentation(512, fc_channels=2048, window=7, decoder=DECODER)
     return DecoupledNet(
         num_classes,

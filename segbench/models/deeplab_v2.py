@@ -22,6 +22,7 @@ from segbench.layers.conv import resize
 from segbench.layers.vgg import DILATED_VGG16_STAGES, conv_relu
 from segbench.models._semantic import SemanticModel
 from segbench.models._tiny import WIDTH, TinyNetwork
+from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
 LARGE_FOV = 12
@@ -48,9 +49,13 @@ class SummedPyramid(nn.Module):
 
 
 class DilatedVGG16(nn.Module):
-    """VGG-16's convolutions at stride 8: pooling 3x3, the last two without stride."""
+    """VGG-16's convolutions at stride 8: pooling 3x3, the last two without stride.
 
-    def __init__(self) -> None:
+    Args:
+        weights: ``none``, ``imagenet`` or a safetensors file, see ``fill_vgg16``.
+    """
+
+    def __init__(self, *, weights: str = "none") -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
@@ -62,6 +67,7 @@ class DilatedVGG16(nn.Module):
                 channels = width
             layers.append(nn.MaxPool2d(3, stride, padding=1))
         self.features = nn.Sequential(*layers, nn.AvgPool2d(3, 1, padding=1))
+        fill_vgg16(weights, self.features)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features [N, 512, H / 8, W / 8]."""
@@ -138,10 +144,10 @@ def deeplab_v1(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     display_name="DeepLab v1 (LargeFOV)",
     backbone="vgg16",
 )
-def deeplab_v1_vgg16(num_classes: int) -> DeepLab:
+def deeplab_v1_vgg16(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     """Return the paper's DeepLab-LargeFOV: fc6 is a 3x3 of dilation 12 with 1024 channels."""
     head = _fully_connected(num_classes, LARGE_FOV)
-    return DeepLab(num_classes, backbone=DilatedVGG16(), head=head)
+    return DeepLab(num_classes, backbone=DilatedVGG16(weights=backbone_weights), head=head)
 
 
 @register_model(
@@ -152,10 +158,10 @@ def deeplab_v1_vgg16(num_classes: int) -> DeepLab:
     display_name="DeepLab v2 (VGG-16)",
     backbone="vgg16",
 )
-def deeplab_v2_vgg16(num_classes: int) -> DeepLab:
+def deeplab_v2_vgg16(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     """Return DeepLab-ASPP on VGG-16: four branches of fc6, fc7 and fc8, summed."""
     head = SummedHeads(_fully_connected(num_classes, rate) for rate in RATES)
-    return DeepLab(num_classes, backbone=DilatedVGG16(), head=head)
+    return DeepLab(num_classes, backbone=DilatedVGG16(weights=backbone_weights), head=head)
 
 
 @register_model(

@@ -21,6 +21,7 @@ from segbench.layers.vgg import DILATED_VGG16_STAGES
 from segbench.mirror import mirror_borders
 from segbench.models._semantic import SemanticModel
 from segbench.models._tiny import coarse_to_fine
+from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
 CONTEXT8 = (1, 1, 2, 4, 8, 16, 1)
@@ -35,9 +36,15 @@ MARGIN = 186
 
 
 class FrontEnd(nn.Module):
-    """VGG-16 at stride 8 without padding, fc6 a 7x7 of dilation 4, scores of each class."""
+    """VGG-16 at stride 8 without padding, fc6 a 7x7 of dilation 4, scores of each class.
 
-    def __init__(self, num_classes: int, *, fc_channels: int = 4096) -> None:
+    Args:
+        num_classes: Output channels.
+        fc_channels: Channels of fc6 and fc7.
+        weights: ``none``, ``imagenet`` or a safetensors file, see ``fill_vgg16``.
+    """
+
+    def __init__(self, num_classes: int, *, fc_channels: int = 4096, weights: str = "none") -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
@@ -47,8 +54,11 @@ class FrontEnd(nn.Module):
                 channels = width
             if index < POOLINGS:
                 layers.append(nn.MaxPool2d(2))
-        layers += [nn.Conv2d(512, fc_channels, 7, dilation=4), nn.ReLU(), nn.Dropout()]
-        layers += [nn.Conv2d(fc_channels, fc_channels, 1), nn.ReLU(), nn.Dropout()]
+        encoder = nn.Sequential(*layers)
+        fc6 = nn.Conv2d(512, fc_channels, 7, dilation=4)
+        fc7 = nn.Conv2d(fc_channels, fc_channels, 1)
+        layers += [fc6, nn.ReLU(), nn.Dropout(), fc7, nn.ReLU(), nn.Dropout()]
+        fill_vgg16(weights, encoder, fc6, fc7)
         self.network = nn.Sequential(*layers, nn.Conv2d(fc_channels, num_classes, 1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -84,9 +94,10 @@ class Dilation(SemanticModel):
 
     Args:
         num_classes: Output channels.
-        dilations: Of the context module.
+        dilations: Of the context module; empty leaves it out, as while the front end is trained.
         large: The wide context module of the VOC network.
         upsampling: A grouped transposed convolution of kernel 16 and stride 8 at the end.
+        backbone_weights: For the front end, see ``fill_vgg16``.
     """
 
     def __init__(
@@ -96,11 +107,14 @@ class Dilation(SemanticModel):
         dilations: Sequence[int],
         large: bool = False,
         upsampling: bool = False,
+        backbone_weights: str = "none",
     ) -> None:
         super().__init__(num_classes)
-        self.front_end = FrontEnd(num_classes)
+        self.front_end = FrontEnd(num_classes, weights=backbone_weights)
         widths = LARGE if large else None
-        self.context = ContextModule(num_classes, dilations=dilations, widths=widths)
+        self.context: nn.Module = nn.Identity()
+        if dilations:
+            self.context = ContextModule(num_classes, dilations=dilations, widths=widths)
         self.upsampling = (
             bilinear_upsampling(num_classes, factor=8, grouped=True) if upsampling else None
         )
@@ -167,14 +181,21 @@ def _identity(conv: nn.Conv2d) -> nn.Conv2d:
     display_name="Dilation8",
     backbone="vgg16",
 )
-def dilation8(num_classes: int, *, large: bool | None = None) -> Dilation:
+def dilation8(
+    num_classes: int,
+    *,
+    large: bool | None = None,
+    context: bool = True,
+    backbone_weights: str = "none",
+) -> Dilation:
     """Return Dilation8: 141,149,720 parameters at 21 classes, 134,313,443 at 11.
 
     The context module is the large one at 21 classes (VOC), the basic one otherwise, as
-    released; ``large`` says otherwise.
+    released; ``large`` says otherwise. Without ``context`` it is the front end alone.
     """
     wide = num_classes == 21 if large is None else large
-    return Dilation(num_classes, dilations=CONTEXT8, large=wide)
+    dilations = CONTEXT8 if context else ()
+    return Dilation(num_classes, dilations=dilations, large=wide, backbone_weights=backbone_weights)
 
 
 @register_model(
@@ -185,9 +206,14 @@ def dilation8(num_classes: int, *, large: bool | None = None) -> Dilation:
     display_name="Dilation10",
     backbone="vgg16",
 )
-def dilation10(num_classes: int) -> Dilation:
-    """Return Dilation10: 134,373,043 parameters at 19 classes."""
-    return Dilation(num_classes, dilations=CONTEXT10, upsampling=True)
+def dilation10(
+    num_classes: int, *, context: bool = True, backbone_weights: str = "none"
+) -> Dilation:
+    """Return Dilation10: 134,373,043 parameters at 19 classes, or its front end alone."""
+    dilations = CONTEXT10 if context else ()
+    return Dilation(
+        num_classes, dilations=dilations, upsampling=True, backbone_weights=backbone_weights
+    )
 
 
 @register_model(

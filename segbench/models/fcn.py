@@ -8,18 +8,17 @@ finer pools are added, and every upsampler is a fixed bilinear transposed convol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.backbones import classifier_state
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.layers.vgg import VGG16_STAGES
 from segbench.models._semantic import SemanticModel
 from segbench.models._tiny import coarse_to_fine
+from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
 PADDING = 100
@@ -27,9 +26,13 @@ PADDING = 100
 
 
 class FullyConvolutionalVGG16(nn.Module):
-    """VGG-16 with fc6 and fc7 as convolutions; features of pool3, pool4 and fc7."""
+    """VGG-16 with fc6 and fc7 as convolutions; features of pool3, pool4 and fc7.
 
-    def __init__(self) -> None:
+    Args:
+        weights: ``none``, ``imagenet`` or a safetensors file, see ``fill_vgg16``.
+    """
+
+    def __init__(self, *, weights: str = "none") -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         channels = 3
@@ -37,8 +40,10 @@ class FullyConvolutionalVGG16(nn.Module):
             padding = PADDING if index == 0 else 1
             self.stages.append(_vgg_stage(channels, width, depth=depth, first_padding=padding))
             channels = width
-        self.fc6 = nn.Sequential(nn.Conv2d(512, 4096, 7), nn.ReLU(inplace=True), nn.Dropout())
-        self.fc7 = nn.Sequential(nn.Conv2d(4096, 4096, 1), nn.ReLU(inplace=True), nn.Dropout())
+        fc6, fc7 = nn.Conv2d(512, 4096, 7), nn.Conv2d(4096, 4096, 1)
+        self.fc6 = nn.Sequential(fc6, nn.ReLU(inplace=True), nn.Dropout())
+        self.fc7 = nn.Sequential(fc7, nn.ReLU(inplace=True), nn.Dropout())
+        fill_vgg16(weights, self.stages, fc6, fc7)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``pool3`` (256 channels, stride 8), ``pool4`` (512, 16), ``fc7`` (4096, 32)."""
@@ -47,14 +52,6 @@ class FullyConvolutionalVGG16(nn.Module):
             features = stage(features)
             pools.append(features)
         return {"pool3": pools[2], "pool4": pools[3], "fc7": self.fc7(self.fc6(features))}
-
-    def load_classifier(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a torchvision ``vgg16`` state: 13 convolutions, then fc6 and fc7."""
-        ours = self.state_dict()
-        theirs = [tensor for key, tensor in state.items() if not key.startswith("classifier.6.")]
-        self.load_state_dict(
-            {key: theirs[i].reshape(ours[key].shape) for i, key in enumerate(ours)}
-        )
 
 
 class FCN(SemanticModel):
@@ -79,10 +76,7 @@ class FCN(SemanticModel):
         super().__init__(num_classes)
         self.output_stride = output_stride
         self.pool_scales = pool_scales
-        self.backbone = FullyConvolutionalVGG16()
-        state = classifier_state("vgg16", backbone_weights)
-        if state is not None:
-            self.backbone.load_classifier(state)
+        self.backbone = FullyConvolutionalVGG16(weights=backbone_weights)
         self.score_fr = _zero_score(4096, num_classes)
         if output_stride <= 16:
             self.upscore2 = bilinear_upsampling(num_classes, factor=2)

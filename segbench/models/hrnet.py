@@ -15,6 +15,7 @@ from torch.nn import functional
 from segbench.layers.bottleneck import Bottleneck
 from segbench.layers.conv import ConvNormAct, conv_norm, resize
 from segbench.layers.residual_trunk import ResidualBlock
+from segbench.models._hrnet_weights import fill_hrnet
 from segbench.models._semantic import SemanticModel
 from segbench.registry import register_model
 
@@ -153,6 +154,16 @@ def _path(widths: tuple[int, ...], source: int, target: int) -> nn.Module:
     return nn.Sequential(*steps, conv_norm(widths[source], widths[target], kernel=3, stride=2))
 
 
+def hrnet(width: int, *, weights: str = "none") -> HRNetV2:
+    """Return a network of a published width, 18 or 48; weights as in ``fill_hrnet``."""
+    network = HRNetV2(width)
+    parts: list[nn.Module] = [network.stem, network.first]
+    for grow, stage in zip(network.grow, network.stages, strict=True):
+        parts += [grow, stage]
+    fill_hrnet(weights, f"hrnet_w{width}", parts)
+    return network
+
+
 @register_model(
     "hrnet_w18",
     task="semantic",
@@ -160,9 +171,9 @@ def _path(widths: tuple[int, ...], source: int, target: int) -> nn.Module:
     year=2019,
     display_name="HRNetV2-W18",
 )
-def hrnet_w18(num_classes: int) -> HRNet:
+def hrnet_w18(num_classes: int, *, backbone_weights: str = "none") -> HRNet:
     """Return HRNetV2-W18: 9,640,849 parameters at 19 classes."""
-    return HRNet(num_classes, network=HRNetV2(18))
+    return HRNet(num_classes, network=hrnet(18, weights=backbone_weights))
 
 
 @register_model(
@@ -172,9 +183,9 @@ def hrnet_w18(num_classes: int) -> HRNet:
     year=2019,
     display_name="HRNetV2-W48",
 )
-def hrnet_w48(num_classes: int) -> HRNet:
+def hrnet_w48(num_classes: int, *, backbone_weights: str = "none") -> HRNet:
     """Return HRNetV2-W48: 65,858,659 parameters at 19 classes."""
-    return HRNet(num_classes, network=HRNetV2(48))
+    return HRNet(num_classes, network=hrnet(48, weights=backbone_weights))
 
 
 def tiny_network(width: int) -> HRNetV2:

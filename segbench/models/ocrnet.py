@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.models._semantic import SemanticModel
-from segbench.models.hrnet import HRNetV2, fcn_head, tiny_network
+from segbench.models.hrnet import HRNetV2, fcn_head, hrnet, tiny_network
 from segbench.registry import register_model
 
 CHANNELS, KEY_CHANNELS = 512, 256
@@ -134,9 +134,9 @@ def _projection(in_channels: int, out_channels: int) -> nn.Sequential:
     display_name="OCRNet (HRNetV2-W18)",
     backbone="hrnet_w18",
 )
-def ocrnet_hrnet_w18(num_classes: int) -> OCRNet:
+def ocrnet_hrnet_w18(num_classes: int, *, backbone_weights: str = "none") -> OCRNet:
     """Return OCRNet on HRNetV2-W18: 12,080,036 parameters at 19 classes."""
-    return OCRNet(num_classes, network=HRNetV2(18))
+    return OCRNet(num_classes, network=hrnet(18, weights=backbone_weights))
 
 
 @register_model(
@@ -147,9 +147,9 @@ def ocrnet_hrnet_w18(num_classes: int) -> OCRNet:
     display_name="OCRNet (HRNetV2-W48)",
     backbone="hrnet_w48",
 )
-def ocrnet_hrnet_w48(num_classes: int) -> OCRNet:
+def ocrnet_hrnet_w48(num_classes: int, *, backbone_weights: str = "none") -> OCRNet:
     """Return OCRNet on HRNetV2-W48: 70,371,446 parameters at 19 classes."""
-    return OCRNet(num_classes, network=HRNetV2(48))
+    return OCRNet(num_classes, network=hrnet(48, weights=backbone_weights))
 
 
 @register_model(

@@ -162,7 +162,7 @@ def _valid_convolution(in_channels: int, out_channels: int, *, kernel: int) -> l
 def _torchvision_classifier(name: str, num_classes: int, weights: str) -> nn.Module:
     """Return a torchvision classifier whose last layer has ``num_classes`` outputs."""
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-    state = classifier_state(name, weights)
+    state = classifier_state(name, weights=weights)
     if state is not None:
         last = ("fc.", "classifier.6.")
         kept = {key: tensor for key, tensor in state.items() if not key.startswith(last)}

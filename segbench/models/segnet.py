@@ -15,6 +15,7 @@ from segbench.layers.conv import resize
 from segbench.layers.unpool import max_unpool, pool_through
 from segbench.layers.vgg import convolutions, mirrored_widths, small_stages, vgg16_stages
 from segbench.models._semantic import SemanticModel
+from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
 DECODER = (
@@ -48,13 +49,15 @@ class SegNet(SemanticModel):
 
     Args:
         num_classes: Output channels.
+        backbone_weights: For the encoder, see ``fill_vgg16``.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, backbone_weights: str = "none") -> None:
         super().__init__(num_classes)
         decoder = nn.ModuleList(convolutions(widths, norm=True) for widths in DECODER)
         self.network = EncoderDecoder(vgg16_stages(norm=True), decoder)
         self.classifier = nn.Conv2d(64, num_classes, 3, padding=1)
+        fill_vgg16(backbone_weights, self.network.encoder)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W]; images of at least 32x32."""
@@ -129,9 +132,9 @@ def _linear(width: int, kernel: int) -> nn.Sequential:
     display_name="SegNet",
     backbone="vgg16_bn",
 )
-def segnet(num_classes: int) -> SegNet:
+def segnet(num_classes: int, *, backbone_weights: str = "none") -> SegNet:
     """Return SegNet: 29,449,355 parameters at 11 classes, 29,455,125 at 21."""
-    return SegNet(num_classes)
+    return SegNet(num_classes, backbone_weights=backbone_weights)
 
 
 @register_model(

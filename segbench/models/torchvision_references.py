@@ -50,7 +50,7 @@ class TorchvisionReference(SemanticModel):
         self.network: nn.Module = torchvision.models.get_model(
             name, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=aux
         )
-        state = classifier_state(classifier, backbone_weights)
+        state = classifier_state(classifier, weights=backbone_weights)
         if state is not None:
             plain = {key.removeprefix("features."): tensor for key, tensor in state.items()}
             own = self.backbone.state_dict()

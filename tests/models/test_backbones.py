@@ -135,7 +135,7 @@ def test_offline_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
     for ask in (
         lambda: create_backbone("resnet18", weights="imagenet"),
-        lambda: classifier_state("vgg16", "imagenet"),
+        lambda: classifier_state("vgg16", weights="imagenet"),
     ):
         with pytest.raises(MissingDependency, match=r"(?s)could not be downloaded.*segbench\[weig"):
             ask()
