@@ -128,6 +128,8 @@ def _shapes_cells(root, data):
     cells += _run(
         root, data, "panoptic_fpn", 0, tasks, 0.07, "Panoptic FPN", "panoptic_fpn_tiny", 7.5
     )
+    cells += _oracle(root, data, "panoptic_fpn", ("semantic",), 0.02)
+    cells += _oracle(root, data, "panoptic_fpn", ("semantic", "boxes"), 0.0)
     cells += _run(root, data, "oracle", 0, tasks, 0.0, "oracle", None, None)
     cells += _broken(root, data, "broken", 0, "Broken net", "fcn_tiny")
     cells.append(
@@ -293,14 +295,23 @@ def _panoptic(index, ids, segments, categories):
 # Runs
 
 
-def _run(root, data, experiment, seed, tasks, error, display_name, model, params):
+def _oracle(root, data, experiment, parts, error):
+    """Return rows of an oracle, scored for fewer tasks than the network it stands on."""
+    name, tag = f"{experiment}@oracle-{'-'.join(parts)}", f"oracle:{'+'.join(parts)}"
+    return _run(
+        root, data, name, 0, ("panoptic", "instance"), error, f"Panoptic FPN, {tag}",
+        "panoptic_fpn_tiny", None, oracle={"of": experiment, "parts": list(parts)},
+    )  # fmt: skip
+
+
+def _run(root, data, experiment, seed, tasks, error, display_name, model, params, oracle=None):
     """Predict with mistakes, score with the real evaluator, write what a run leaves behind."""
     run = root / data.name / experiment / f"seed{seed}"
     folder = run / "predictions" / "val"
     _predict(folder, data, tasks, error, seed)
-    control = model is None
-    profile = None if control else _profile(run, params)
-    if not control:
+    kind = "oracle" if oracle else "control" if model is None else "trained"
+    profile = _profile(run, params) if kind == "trained" else None
+    if kind == "trained":
         _train_files(run, root, data.name, experiment, seed)
     shared = {
         "dataset": data.name,
@@ -308,10 +319,10 @@ def _run(root, data, experiment, seed, tasks, error, display_name, model, params
         "seed": seed,
         "split": "val",
         "model": model,
-        "kind": "control" if control else "trained",
+        "kind": kind,
         "display_name": display_name,
     }
-    logs = [] if control else [f"logs/train/{data.name}/{experiment}/seed{seed}.log"]
+    logs = [] if kind != "trained" else [f"logs/train/{data.name}/{experiment}/seed{seed}.log"]
     cells = []
     for task in tasks:
         record = _record(run, data, task, folder, shared)
@@ -325,6 +336,7 @@ def _run(root, data, experiment, seed, tasks, error, display_name, model, params
                 "run_folder": run.relative_to(root).as_posix(),
                 "record": record,
                 "profile": profile,
+                "oracle": oracle,
             }
         )
     return cells
