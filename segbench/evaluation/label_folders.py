@@ -8,8 +8,9 @@ shifted by one, train ids in place of label ids) becomes a warning.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def count_pairs(given: FilePairs, folder: Path, *, label: str, workers: int) -> 
 def pair_frames(truth: Path, prediction: Path, *, truths: str, predictions: str) -> Pairs:
     """Pair Cityscapes files of two patterns, in sub-folders too, by city, sequence and frame."""
     _expect_folders(truth, prediction)
-    found = sorted(truth.glob(f"**/{truths}"))
+    found = _sorted(truth.glob(f"**/{truths}"))
     if not found:
         raise DataError(f"{truth} holds no {truths} files")
     return _pair(found, _by_key(prediction, f"**/{predictions}", _frame), prediction, _frame)
@@ -123,10 +124,15 @@ def pair_files(truth: Path, prediction: Path, *, by_frame: bool = False) -> Pair
     if by_frame:
         return pair_frames(truth, prediction, truths="*_labelIds.png", predictions="*.png")
     _expect_folders(truth, prediction)
-    truths = sorted(truth.glob("*.png"))
+    truths = _sorted(truth.glob("*.png"))
     if not truths:
         raise DataError(f"{truth} holds no PNG files")
     return _pair(truths, _by_key(prediction, "*.png", _name), prediction, _name)
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """Return paths in their order, found once a path in place of once a comparison."""
+    return sorted(paths, key=attrgetter("parts"))
 
 
 def _name(path: Path) -> str:
@@ -140,7 +146,7 @@ def _frame(path: Path) -> str:
 
 def _by_key(folder: Path, pattern: str, key: Callable[[Path], str]) -> Mapping[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(pattern)):
+    for path in _sorted(folder.glob(pattern)):
         found.setdefault(key(path), []).append(path)
     return found
 

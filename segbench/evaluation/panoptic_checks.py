@@ -24,7 +24,8 @@ from segbench.evaluation._file_checks import (
     lacks,
     shown,
 )
-from segbench.evaluation._matching import OFFSET
+from segbench.evaluation._matching import OFFSET, ImageId
+from segbench.types import Category, CategoryTable
 
 Annotation = Mapping[str, Any]
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")
@@ -47,8 +48,8 @@ def read_annotations(content: Any, source: Path) -> list[Entry]:
     check(annotations, source, "annotations", {problem: required})
     rules: dict[str, Rule] = {
         "have an image_id that is no integer or text": _bad_image,
-        "have a file_name that is no name of a file inside the folder of PNGs": _bad_file,
-        "have a segments_info that is no list of objects": _bad_list,
+        "have a file_name that is no name of a file inside the folder of PNGs": bad_file,
+        "have a segments_info that is no list of objects": bad_list,
     }
     check(annotations, source, "annotations", rules)
     return annotations
@@ -58,7 +59,8 @@ def _bad_image(entry: Entry) -> str | None:
     return None if is_id(entry["image_id"]) else f"image_id {shown(entry['image_id'])}"
 
 
-def _bad_file(entry: Entry) -> str | None:
+def bad_file(entry: Entry) -> str | None:
+    """Say what is wrong with the file name of an annotation; None where nothing is."""
     name = entry["file_name"]
     if isinstance(name, str) and _PLAIN_NAME.fullmatch(name):
         return None
@@ -68,12 +70,42 @@ def _bad_file(entry: Entry) -> str | None:
     return None if right else f"file_name {shown(name)}"
 
 
-def _bad_list(entry: Entry) -> str | None:
+def bad_list(entry: Entry) -> str | None:
+    """Say what is wrong with the list of segments of an annotation; None where nothing is."""
     segments = entry["segments_info"]
     if not isinstance(segments, list):
         return f"found {type(segments).__name__}"
     wrong = [segment for segment in segments if not isinstance(segment, dict)]
     return f"found {shown(wrong[0])} in it" if wrong else None
+
+
+def read_categories(truth: Mapping[str, Any], source: Path) -> CategoryTable:
+    """Return the categories of a COCO JSON in file order."""
+    expect_list(truth.get("categories"), source, "categories")
+    wrong = [c["id"] for c in truth["categories"] if "id" in c and not is_integer(c["id"])]
+    if wrong:
+        first = ", ".join(shown(i) for i in wrong[:EXAMPLES])
+        raise DataError(f"{source}: {len(wrong)} categories have an id that is no integer: {first}")
+    odd = [c["isthing"] for c in truth["categories"] if c.get("isthing", 0) not in (0, 1)]
+    if odd:
+        first = ", ".join(shown(value) for value in odd[:EXAMPLES])
+        raise DataError(
+            f"{source}: {len(odd)} categories have an isthing that is not 0 or 1: {first}"
+        )
+    try:
+        table = CategoryTable(tuple(_category(entry) for entry in truth["categories"]))
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{source}: 'categories' must be a list of objects with id, name and isthing "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    refuse_repeated(list(table.category_ids), source, what="category")
+    return table
+
+
+def _category(entry: Mapping[str, Any]) -> Category:
+    color = tuple(entry.get("color", (0, 0, 0)))
+    return Category(entry["id"], entry["name"], entry["isthing"] == 1, (*color[:3],))  # type: ignore[arg-type]
 
 
 def check_segments(
@@ -91,7 +123,9 @@ def check_segments(
         DataError: Naming the file, every kind of fault, how often and the first three.
     """
     categories = set(known)
-    annotations = [a for a in annotations if not _plainly_right(a, categories, truth)]
+    annotations = [
+        a for a in annotations if not plainly_right(a["segments_info"], categories, truth)
+    ]
 
     def unknown(entry: Entry) -> str | None:
         value = entry["category_id"]
@@ -115,9 +149,9 @@ def check_segments(
     check(_segments(annotations), source, side, rules, fix=fix, name=_name)
 
 
-def _plainly_right(annotation: Annotation, categories: Set[int], truth: bool) -> bool:
+def plainly_right(segments: Sequence[Entry], categories: Set[int], truth: bool) -> bool:
     """Whether no rule can find a fault in an image's segments; most need no closer look."""
-    segments, ids = annotation["segments_info"], set()
+    ids = set()
     for segment in segments:
         number, category = segment.get("id"), segment.get("category_id")
         if type(number) is not int or type(category) is not int:
@@ -202,4 +236,31 @@ def check_files(annotations: Sequence[Annotation], folder: Path, *, option: str)
             f"{folder}: {len(missing)} of {len(names)} listed PNGs do not exist, first "
             f"{', '.join(missing[:EXAMPLES])}",
             fix="a partial result is never scored: write every PNG that the JSON lists",
+        )
+
+
+def refuse_repeated(ids: list[Any], source: Path, *, what: str = "image") -> None:
+    """Refuse entries that have the id of an earlier one."""
+    seen: set[Any] = set()
+    repeated = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+    if repeated:
+        raise DataError(
+            f"{source}: {len(repeated)} entries repeat the {what} of an earlier one, "
+            f"first ids {repeated[:3]}"
+        )
+
+
+def refuse_missing(
+    annotations: Sequence[Annotation],
+    predictions: Mapping[ImageId, Annotation],
+    source: Path,
+) -> None:
+    """Refuse a file without predictions of some images."""
+    missing = [a["image_id"] for a in annotations if a["image_id"] not in predictions]
+    if missing:
+        there = f"; it has {len(predictions)} others, first {list(predictions)[:EXAMPLES]}"
+        raise DataError(
+            f"{source}: no prediction for {len(missing)} of {len(annotations)} images, "
+            f"first ids {missing[:EXAMPLES]}{there if len(missing) == len(annotations) else ''}",
+            fix="predict every image of the split; a part of it is never scored",
         )

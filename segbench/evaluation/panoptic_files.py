@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import DataError
-from segbench.evaluation._file_checks import EXAMPLES, Entry, expect_list, is_integer, shown
+from segbench.evaluation._file_checks import EXAMPLES, Entry
 from segbench.evaluation._images import count_in_parts, load_for
 from segbench.evaluation._matching import ImageId
+from segbench.evaluation._panoptic_listing import UnusualError, read_listing
 from segbench.evaluation._runs import id_areas
 from segbench.evaluation.panoptic import PanopticCounts, count, merge
-from segbench.evaluation.panoptic_checks import check_files, check_segments, read_annotations
+from segbench.evaluation.panoptic_checks import (
+    check_files,
+    check_segments,
+    read_annotations,
+    read_categories,
+    refuse_missing,
+    refuse_repeated,
+)
 from segbench.formats import read_json, read_panoptic_ids
-from segbench.types import VOID, Category, CategoryTable, IntArray
+from segbench.types import VOID, CategoryTable, IntArray
 
 Annotation = Mapping[str, Any]
 
@@ -50,28 +59,36 @@ def evaluate_panoptic(
         DataError: A prediction or file is missing, an image is annotated twice, or an image
             breaks a rule of ``segbench.evaluation.panoptic.count``.
     """
-    truth = read_json(truth_json)
-    annotations = read_annotations(truth, truth_json)
-    categories = read_categories(truth, truth_json)
-    predictions = _by_image(prediction_json, strict_compat)
-    if not annotations:
-        raise DataError(f"{truth_json}: there are no images to score")
+    sources = _Sources((truth_json, prediction_json), (truth_folder, prediction_folder))
+    options = (strict_compat, warnings is not None, boundary)
+    counted = None
     if not strict_compat:
-        _refuse_repeated([a["image_id"] for a in annotations], truth_json)
-    _refuse_missing(annotations, predictions, prediction_json)
-    pairs = [(each, predictions[each["image_id"]]) for each in annotations]
-    if not strict_compat:
-        known = categories.category_ids
-        check_segments(annotations, truth_json, known=known, truth=True)
-        check_segments([p for _, p in pairs], prediction_json, known=known, truth=False)
-    check_files(annotations, truth_folder, option="--gt-folder")
-    check_files([p for _, p in pairs], prediction_folder, option="--pred-folder")
-    folders, look = (truth_folder, prediction_folder), warnings is not None
-    files = _Files(pairs, folders, categories, strict_compat, look, boundary)
-    counted = _count_all(files, prediction_json, workers=workers)
+        with suppress(UnusualError):
+            files = _Files(_list(sources), sources.folders, *options)
+            counted = _count_all(files, prediction_json, workers=workers)
+    if counted is None:
+        files = _Files(_read_all(sources, strict_compat), sources.folders, *options)
+        counted = _count_all(files, prediction_json, workers=workers)
     if warnings is not None:
         warnings.extend(_describe([part.oddities for part in counted], truth_json))
     return merge([part.counts for part in counted if part.counts])
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """JSON files and folders of PNGs, those of the truth first."""
+
+    files: tuple[Path, Path]
+    folders: tuple[Path, Path]
+
+
+@dataclass(frozen=True)
+class _Images:
+    """How many images there are, their categories, and truth and prediction of each."""
+
+    number: int
+    categories: CategoryTable
+    pair: Callable[[int], tuple[Annotation, Annotation]]
 
 
 @dataclass(frozen=True)
@@ -87,9 +104,8 @@ class _Counted:
 class _Files:
     """The images to count and how; ``look`` at what is odd in the truth."""
 
-    pairs: Sequence[tuple[Annotation, Annotation]]
+    images: _Images
     folders: tuple[Path, Path]
-    categories: CategoryTable
     strict_compat: bool
     look: bool
     boundary: bool
@@ -106,7 +122,7 @@ class _Files:
         return _Counted(merge(parts) if parts else None, faults, oddities)
 
     def _count_image(self, position: int, oddities: dict[str, list[str]]) -> PanopticCounts:
-        truth, prediction = self.pairs[position]
+        truth, prediction = self.images.pair(position)
         prediction_png = self.folders[1] / prediction["file_name"]
         try:
             ids = read_panoptic_ids(self.folders[0] / truth["file_name"])
@@ -115,7 +131,7 @@ class _Files:
                 read_panoptic_ids(prediction_png),
                 truth_segments=truth["segments_info"],
                 predicted_segments=prediction["segments_info"],
-                categories=self.categories,
+                categories=self.images.categories,
                 image_id=truth["image_id"],
                 position=position,
                 strict_compat=self.strict_compat,
@@ -130,10 +146,45 @@ class _Files:
         return counts
 
 
+def _list(sources: _Sources) -> _Images:
+    """Return images whose segments are read when they are counted."""
+    listing = read_listing(sources.files, sources.folders)
+    return _Images(len(listing.truths), listing.categories, listing.pair)
+
+
+def _read_all(sources: _Sources, strict_compat: bool) -> _Images:
+    """Return images whose every entry has been looked at."""
+    truth_json, prediction_json = sources.files
+    truth = read_json(truth_json)
+    annotations = read_annotations(truth, truth_json)
+    categories = read_categories(truth, truth_json)
+    predictions = _by_image(prediction_json, strict_compat)
+    if not annotations:
+        raise DataError(f"{truth_json}: there are no images to score")
+    if not strict_compat:
+        refuse_repeated([a["image_id"] for a in annotations], truth_json)
+    refuse_missing(annotations, predictions, prediction_json)
+    pairs = [(each, predictions[each["image_id"]]) for each in annotations]
+    if not strict_compat:
+        known = categories.category_ids
+        check_segments(annotations, truth_json, known=known, truth=True)
+        check_segments([p for _, p in pairs], prediction_json, known=known, truth=False)
+    check_files(annotations, sources.folders[0], option="--gt-folder")
+    check_files([p for _, p in pairs], sources.folders[1], option="--pred-folder")
+    return _Images(len(pairs), categories, pairs.__getitem__)
+
+
+def _by_image(source: Path, strict_compat: bool) -> dict[ImageId, Entry]:
+    annotations = read_annotations(read_json(source), source)
+    if not strict_compat:
+        refuse_repeated([a["image_id"] for a in annotations], source)
+    return {annotation["image_id"]: annotation for annotation in annotations}
+
+
 def _count_all(files: _Files, source: Path, *, workers: int) -> list[_Counted]:
     """Return the counts of every image; raise one error over all images with a fault."""
-    number = len(files.pairs)
-    load_for(2 * number, files.folders[0] / files.pairs[0][0]["file_name"])
+    number = files.images.number
+    load_for(2 * number, files.folders[0] / files.images.pair(0)[0]["file_name"])
     label = "evaluate panoptic"
     parts = list(count_in_parts(files.count, number, label=label, workers=workers))
     faults = [error for part in parts for error in part.faults]
@@ -171,64 +222,3 @@ def _describe(found: Sequence[Mapping[str, list[str]]], source: Path) -> list[st
         for problem, examples in joined.items()
         if examples
     ]
-
-
-def read_categories(truth: Mapping[str, Any], source: Path) -> CategoryTable:
-    """Return the categories of a COCO JSON in file order."""
-    expect_list(truth.get("categories"), source, "categories")
-    wrong = [c["id"] for c in truth["categories"] if "id" in c and not is_integer(c["id"])]
-    if wrong:
-        first = ", ".join(shown(i) for i in wrong[:EXAMPLES])
-        raise DataError(f"{source}: {len(wrong)} categories have an id that is no integer: {first}")
-    odd = [c["isthing"] for c in truth["categories"] if c.get("isthing", 0) not in (0, 1)]
-    if odd:
-        first = ", ".join(shown(value) for value in odd[:EXAMPLES])
-        raise DataError(
-            f"{source}: {len(odd)} categories have an isthing that is not 0 or 1: {first}"
-        )
-    try:
-        table = CategoryTable(tuple(_category(entry) for entry in truth["categories"]))
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{source}: 'categories' must be a list of objects with id, name and isthing "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    _refuse_repeated(list(table.category_ids), source, what="category")
-    return table
-
-
-def _category(entry: Mapping[str, Any]) -> Category:
-    color = tuple(entry.get("color", (0, 0, 0)))
-    return Category(entry["id"], entry["name"], entry["isthing"] == 1, (*color[:3],))  # type: ignore[arg-type]
-
-
-def _by_image(source: Path, strict_compat: bool) -> dict[ImageId, Entry]:
-    annotations = read_annotations(read_json(source), source)
-    if not strict_compat:
-        _refuse_repeated([a["image_id"] for a in annotations], source)
-    return {annotation["image_id"]: annotation for annotation in annotations}
-
-
-def _refuse_repeated(ids: list[Any], source: Path, *, what: str = "image") -> None:
-    seen: set[Any] = set()
-    repeated = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-    if repeated:
-        raise DataError(
-            f"{source}: {len(repeated)} entries repeat the {what} of an earlier one, "
-            f"first ids {repeated[:3]}"
-        )
-
-
-def _refuse_missing(
-    annotations: Sequence[Annotation],
-    predictions: Mapping[ImageId, Annotation],
-    source: Path,
-) -> None:
-    missing = [a["image_id"] for a in annotations if a["image_id"] not in predictions]
-    if missing:
-        there = f"; it has {len(predictions)} others, first {list(predictions)[:EXAMPLES]}"
-        raise DataError(
-            f"{source}: no prediction for {len(missing)} of {len(annotations)} images, "
-            f"first ids {missing[:EXAMPLES]}{there if len(missing) == len(annotations) else ''}",
-            fix="predict every image of the split; a part of it is never scored",
-        )
