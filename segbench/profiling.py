@@ -1,10 +1,10 @@
 """What a model costs: parameters, multiply-adds, latency, memory.
 
 Multiply-adds are half of what ``torch.utils.flop_counter`` counts, as papers print them.
-Semantic networks are counted without computing anything (on the meta device); box-based
-models run once on the CPU, because their regions depend on the image. For those every
-candidate region is kept whatever its score, so the count is that of a full image and does
-not depend on the weights.
+Semantic networks, and others that say ``same_work``, are counted without computing anything
+(on the meta device); box-based models run once on the CPU, because their regions depend on the
+image. For those every candidate region is kept whatever its score, so the count is that of a
+full image and does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def count_macs(model: nn.Module, input_size: tuple[int, int], *, task: str = "se
         model: Any module on images [1, 3, H, W]; it is left in evaluation mode, and a
             semantic one on the meta device where it can be counted there.
         input_size: Height and width.
-        task: Models of other tasks than ``semantic`` are counted up to their predictions.
+        task: Models of other tasks than ``semantic`` are counted up to their predictions, unless
+            they say ``same_work``.
     """
     return count_macs_by_module(model, input_size, task=task)[""]
 
@@ -106,7 +107,7 @@ def count_macs_by_module(
     Arguments as those of ``count_macs``.
     """
     model.eval()
-    if task == "semantic":
+    if task == "semantic" or getattr(model, "same_work", False):
         return _count_forward(model, input_size)
     if hasattr(model, "score_threshold"):
         model.score_threshold = 0.0  # type: ignore[assignment]

@@ -63,6 +63,8 @@ class ModelInfo:
     @property
     def classes(self) -> str:
         """What ``--num-classes`` counts for this model."""
+        if self.task == "panoptic" and "semantic" in self.also:
+            return "things+stuff, as 80+53, or all classes of a semantic task, as 150"
         return {
             "semantic": "output channels",
             "instance": "things + 1 (background)",

@@ -30,7 +30,8 @@ def parse_classes(text: str) -> tuple[int, ...]:
 @click.argument("model")
 @click.option(
     "--num-classes", default=None,
-    help="Output channels; things + 1 for instance models; THINGS+STUFF for panoptic ones.",
+    help="Output channels; things + 1 for instance models; THINGS+STUFF for panoptic ones. One "
+    "number for a panoptic one that also does semantic counts all its classes.",
 )  # fmt: skip
 @click.option("--input-size", help="HEIGHTxWIDTH.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Model option.")
@@ -88,7 +89,8 @@ def classes_of(model_id: str, text: str | None, data: Path | None) -> tuple[int,
     from segbench.prepared import PreparedDataset
     from segbench.registry import model_info
 
-    task = model_info(model_id).task
+    info = model_info(model_id)
+    task = info.task
     if text is None and data is not None:
         table = PreparedDataset.open(data).table
         things, stuff = len(table.thing_train_ids), len(table.stuff_train_ids)
@@ -96,6 +98,8 @@ def classes_of(model_id: str, text: str | None, data: Path | None) -> tuple[int,
     if text is None:
         raise ConfigError("--num-classes is missing", fix="as in --num-classes 21, or 80+53")
     classes = parse_classes(text)
+    if len(classes) == 1 and task == "panoptic" and "semantic" in info.also:
+        return 0, *classes
     if len(classes) != (2 if task == "panoptic" else 1):
         wanted = "THINGS+STUFF, as in 80+53" if task == "panoptic" else "one number, as in 21"
         raise ConfigError(f"--num-classes of the {task} model '{model_id}' is {wanted}: '{text}'")

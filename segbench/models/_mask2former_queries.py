@@ -88,7 +88,7 @@ class QueryDecoder(nn.Module):
             sine_positions(level.shape[-2], level.shape[-1], level.shape[1], device=level.device)
             for level in levels
         ]
-        queries = self.queries.weight.expand(len(mask_features), -1, -1)
+        queries = self.queries.weight.repeat(len(mask_features), 1, 1)
         predictions = [self._predict(queries, mask_features)]
         for number, layer in enumerate(self.layers):
             turn = number % len(levels)

@@ -79,6 +79,8 @@ class Mask2Former(nn.Module):
     """
 
     replaceable: tuple[str, ...] = ("semantic", "masks")
+    same_work = True
+    """``forward`` does the same whatever an image shows, so it is counted without values."""
     task: Task = "panoptic"
 
     def __init__(
@@ -304,7 +306,8 @@ def _chances(masks: Tensor, sizes: Sizes) -> list[Tensor]:
 
 def _mixture(classes: Tensor, chances: Tensor) -> Tensor:
     """Return log of the sum over queries of class chance x mask chance, [N, C, H, W]."""
-    return torch.einsum("nqc,nqhw->nchw", classes, chances).clamp_min(TINY).log()
+    with torch.autocast(chances.device.type, enabled=False):
+        return torch.einsum("nqc,nqhw->nchw", classes, chances).clamp_min(TINY).log()
 
 
 def _labels(scores: Tensor) -> IntArray:
