@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FCOS as TV_FCOS
 from torchvision.models.detection import MaskRCNN as TV_MaskRCNN
+from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from segbench.backbones import create_backbone
 from segbench.errors import ConfigError
-from segbench.models.fcos import box_masks
+from segbench.layers.roi_pool import MultiScaleRoIPool
 from segbench.models._detection import ThingBoxPredictor, ThingMaskPredictor
+from segbench.models.fcos import box_masks
 from segbench.registry import create_model
 from segbench.types import IGNORE_INDEX, VOID
 
-PUBLISHED = {
-    ("mask_rcnn_resnet50_fpn", (91,)): 44_401_393,
-    ("fcos_resnet50_fpn", (91,)): 32_269_600,
-    ("panoptic_fpn_resnet50", (80, 53)): 45_973_990,
-    ("panoptic_fpn_resnet101", (80, 53)): 64_913_894,
-}
+PUBLISHED = [
+    ("mask_rcnn_resnet50_fpn", (91,), {}, 44_401_393),
+    ("mask_rcnn_resnet50_fpn_v2", (91,), {}, 46_359_409),
+    ("mask_rcnn_resnet50_fpn", (81,), {"predictors": "detectron2"}, 44_343_216),
+    ("mask_rcnn_resnet50_fpn", (9,), {"predictors": "detectron2"}, 43_955_712),
+    ("mask_rcnn_resnet101_fpn", (81,), {"predictors": "detectron2"}, 63_283_120),
+    ("fcos_resnet50_fpn", (91,), {}, 32_269_600),
+    ("panoptic_fpn_resnet50", (80, 53), {}, 45_973_990),
+    ("panoptic_fpn_resnet101", (80, 53), {}, 64_913_894),
+]
+PUBLISHED_GMACS = [
+    ("mask_rcnn_resnet50_fpn", 0, 134.38),
+    ("mask_rcnn_resnet50_fpn_v2", 100, 333.577),
+]
 SIZES = [(96, 128), (128, 96)]
-TINY = [("mask_rcnn_tiny", (4,)), ("fcos_tiny", (4,)), ("panoptic_fpn_tiny", (3, 2))]
+TINY = [
+    ("mask_rcnn_tiny", (4,)),
+    ("mask_rcnn_tiny_roipool", (4,)),
+    ("fcos_tiny", (4,)),
+    ("panoptic_fpn_tiny", (3, 2)),
+    ("upsnet_tiny", (3, 2)),
+    ("mask_rcnn_fcn_merge_tiny", (3, 2)),
+]
 
 
 @dataclass
@@ -83,6 +103,23 @@ def mask_rcnn_pair() -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="module")
+def v2_pair() -> tuple[Any, Any]:
+    """BatchNorm that learns: statistics of some batches first, as after training."""
+    torch.manual_seed(1)
+    ours = create_model("mask_rcnn_resnet50_fpn_v2", 5)
+    theirs = maskrcnn_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=5, box_score_thresh=0.2, **untouched()
+    )
+    with torch.no_grad():
+        ours.train()(example()[0])
+    theirs.load_state_dict(ours.state_dict())
+    for network in (ours, theirs):  # four convolutions for each region take their time
+        network.rpn._post_nms_top_n = {"training": 40, "testing": 40}
+        network.roi_heads.fg_bg_sampler.batch_size_per_image = 32
+    return ours, theirs
+
+
+@pytest.fixture(scope="module")
 def fcos_pair() -> tuple[Any, Any]:
     torch.manual_seed(1)
     ours = create_model("fcos_resnet50_fpn", 5)
@@ -99,15 +136,95 @@ def fcos_pair() -> tuple[Any, Any]:
     return ours, theirs
 
 
-@pytest.mark.parametrize(("model", "params"), PUBLISHED.items(), ids=lambda v: str(v))
-def test_parameter_counts_are_the_published_ones(model: Any, params: int) -> None:
-    name, classes = model
+@pytest.mark.parametrize(("name", "classes", "options", "params"), PUBLISHED, ids=str)
+def test_parameter_counts_are_the_published_ones(
+    name: str, classes: Any, options: dict[str, Any], params: int
+) -> None:
     with torch.device("meta"):
-        network = create_model(name, *classes)
+        network = create_model(name, *classes, **options)
     assert sum(p.numel() for p in network.parameters()) == params
 
 
-@pytest.mark.parametrize("pair", ["mask_rcnn_pair", "fcos_pair"])
+def test_resnet101_adds_its_blocks_to_resnet50() -> None:
+    with torch.device("meta"):
+        networks = [create_model(f"mask_rcnn_resnet{n}_fpn", 91) for n in (50, 101)]
+        v2 = create_model("mask_rcnn_resnet50_fpn_v2", 91, trainable_layers=4)
+    shallow, deep = (sum(p.numel() for p in n.parameters()) for n in networks)
+    block = 1024 * 256 + 256 * 256 * 9 + 256 * 1024
+    assert deep - shallow == 17 * block
+    fixed = {n.split(".")[2] for n, p in v2.named_parameters() if not p.requires_grad}
+    assert fixed == {"conv1", "bn1"}
+
+
+@pytest.mark.parametrize(("name", "masks", "gmacs"), PUBLISHED_GMACS)
+def test_multiply_adds_are_the_published_ones(name: str, masks: int, gmacs: float) -> None:
+    """torchvision counts 800 x 800 pixels, 1,000 proposals and the masks its weights happen on.
+
+    The first version's are none, as many as its Faster R-CNN has, the second's are 100.
+    """
+    with torch.device("meta"), torch.no_grad():
+        network = create_model(name, 91).eval()
+        heads = network.roi_heads
+        with FlopCounterMode(display=False) as counter:
+            features = network.backbone(torch.zeros(1, 3, 800, 800))
+            network.rpn.head(list(features.values()))
+            heads.box_predictor(heads.box_head(torch.zeros(1000, 256, 7, 7)))
+            heads.mask_predictor(heads.mask_head(torch.zeros(masks, 256, 14, 14)))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, rel=0.001)
+
+
+@pytest.mark.parametrize("options", [{"roi": "bilinear"}, {"predictors": "mmdetection"}], ids=str)
+def test_unknown_parts_are_refused(options: dict[str, str]) -> None:
+    (key, value) = next(iter(options.items()))
+    with torch.device("meta"), pytest.raises(ConfigError, match=f"{key}: .*found '{value}'"):
+        create_model("mask_rcnn_resnet50_fpn", 5, **options)
+
+
+def slow_pool(features: torch.Tensor, box: list[float], stride: int, bins: int) -> torch.Tensor:
+    """The largest value of each bin [C, B, B]; borders of box and bins rounded to cells."""
+    x1, y1, x2, y2 = (math.floor(side / stride + 0.5) for side in box)
+    width, height = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+    result = torch.zeros(features.shape[0], bins, bins)
+    for row, column in itertools.product(range(bins), repeat=2):
+        rows = slice(y1 + row * height // bins, y1 - (-(row + 1) * height // bins))
+        columns = slice(x1 + column * width // bins, x1 - (-(column + 1) * width // bins))
+        result[:, row, column] = features[:, rows, columns].amax(dim=(1, 2))
+    return result
+
+
+def test_roi_pool_takes_the_largest_value_on_the_level_of_each_box() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = {
+        str(i): torch.randn(2, 3, 256 >> i, 256 >> i, generator=generator) for i in range(3)
+    }
+    boxes = [
+        torch.tensor([[8.0, 9.0, 61.0, 90.0], [100.0, 50.0, 900.0, 800.0]]),
+        torch.tensor([[300.0, 301.0, 500.0, 450.0], [50.0, 60.0, 102.0, 97.0]]),
+    ]
+    pooled = MultiScaleRoIPool(("0", "1", "2"), 4)(features, boxes, [(1024, 1024)] * 2)
+    levels = iter([0, 2, 1, 0])  # area 224^2: stride 16
+    places = [(n, box) for n, of_image in enumerate(boxes) for box in of_image.tolist()]
+    for found, (n, box), level in zip(pooled, places, levels, strict=True):
+        expected = slow_pool(features[str(level)][n], box, 4 << level, 4)
+        torch.testing.assert_close(found, expected)
+    nothing = MultiScaleRoIPool(("0",), 4)(features, [torch.zeros(0, 4)] * 2, [])
+    assert nothing.shape == (0, 3, 4, 4)
+
+
+def test_roi_pool_rounds_where_roi_align_does_not() -> None:
+    features = {"0": torch.randn(1, 64, 24, 24, generator=torch.Generator().manual_seed(1))}
+    boxes = [torch.tensor([[20.0, 20.0, 60.0, 60.0], [21.0, 19.0, 61.0, 59.0]])]
+    outputs = {
+        name: create_model(name, 4).roi_heads.box_roi_pool(features, boxes, [(96, 96)])
+        for name in ("mask_rcnn_tiny", "mask_rcnn_tiny_roipool")
+    }
+    one, other = outputs["mask_rcnn_tiny_roipool"]
+    assert torch.equal(one, other)
+    one, other = outputs["mask_rcnn_tiny"]
+    assert not torch.allclose(one, other, atol=0.1)
+
+
+@pytest.mark.parametrize("pair", ["mask_rcnn_pair", "v2_pair", "fcos_pair"])
 def test_losses_equal_torchvision(pair: str, request: pytest.FixtureRequest) -> None:
     ours, theirs = request.getfixturevalue(pair)
     images, targets = example()
@@ -126,7 +243,9 @@ def test_losses_equal_torchvision(pair: str, request: pytest.FixtureRequest) -> 
         assert mine.item() == pytest.approx(value.item(), rel=1e-5), name
 
 
-@pytest.mark.parametrize(("pair", "threshold"), [("mask_rcnn_pair", 0.2), ("fcos_pair", 0.05)])
+@pytest.mark.parametrize(
+    ("pair", "threshold"), [("mask_rcnn_pair", 0.2), ("v2_pair", 0.2), ("fcos_pair", 0.05)]
+)
 def test_detections_equal_torchvision(
     pair: str, threshold: float, request: pytest.FixtureRequest
 ) -> None:
