@@ -46,6 +46,13 @@ class Backbone(nn.Module):
         """Return features [N, channels[k], H / stride, W / stride] by ``"stride<s>"``."""
         raise NotImplementedError
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of each layer that ``layer_decay`` tells apart, first to last.
+
+        Parameters in none of them learn like the last. Empty: the layers are not known.
+        """
+        return []
+
 
 class ResNet(Backbone):
     """torchvision's ResNet without its classifier; parameter names as there.
@@ -166,6 +173,17 @@ class TimmFeatures(Backbone):
             for features, width in zip(self.network(images), self.widths, strict=True)
         ]
         return dict(zip(self.names, maps, strict=True))
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return stem and steps down as one layer and the blocks of each stage as another.
+
+        This is ConvNeXt's rule by stages, of networks whose stages timm names ``stages_0`` ...
+        """
+        found: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            stage = re.match(r"stages_(\d+)\.blocks\.", name)
+            found.setdefault(int(stage[1]) + 1 if stage else 0, []).append(parameter)
+        return [found[depth] for depth in sorted(found)] if len(found) > 1 else []
 
 
 def create_backbone(

@@ -118,3 +118,7 @@ class OutputNorms(Backbone):
             name: norm(maps[name].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             for name, norm in self.norms.items()
         }
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return the layers of the backbone; the norms learn like the head."""
+        return self.body.layers()

@@ -116,6 +116,19 @@ class InternImage(Backbone):
             maps[name] = features.permute(0, 3, 1, 2).contiguous()
         return maps
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return the stem, then each block; a step down belongs to the block behind it."""
+        found = [list(self.stem.parameters())]
+        between: list[nn.Parameter] = []
+        for stage, down in zip(self.stages, [*self.downs, nn.Identity()], strict=True):
+            assert isinstance(stage, Stage)
+            parts = stage.parts()
+            found.append([*between, *parts[0]])
+            found += parts[1:]
+            between = [*stage.last_norm.parameters(), *down.parameters()]
+        found[-1] += between
+        return found
+
 
 class Stem(nn.Module):
     """Two 3x3 convolutions of stride 2: [N, 3, H, W] to [N, H / 4, W / 4, C]."""
@@ -168,7 +181,7 @@ class Stage(nn.Module):
         between = len(rates) // self.every if self.every else 0
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=EPS) for _ in range(between))
         last = stacking.norm != "after"
-        self.last_norm = nn.LayerNorm(width, eps=EPS) if last else nn.Identity()
+        self.last_norm: nn.Module = nn.LayerNorm(width, eps=EPS) if last else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return [N, H, W, C] of [N, H, W, C]."""
@@ -178,6 +191,13 @@ class Stage(nn.Module):
                 features = self.norms[done // self.every - 1](features)
         normed: Tensor = self.last_norm(features)
         return normed
+
+    def parts(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of each block with those of a norm that follows it."""
+        found = [list(block.parameters()) for block in self.blocks]
+        for number, norm in enumerate(self.norms, start=1):
+            found[number * self.every - 1] += norm.parameters()
+        return found
 
 
 class Block(nn.Module):

@@ -90,6 +90,10 @@ class SLaK(Backbone):
             maps[name] = norm(features)
         return maps
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return stem and steps down as one layer and the blocks of each stage as another."""
+        return [list(part.parameters()) for part in (self.downs, *self.stages)]
+
     def merge(self) -> None:
         """Replace the three kernels of each block by one; evaluation outputs stay equal."""
         merge(self)

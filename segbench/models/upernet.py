@@ -11,7 +11,7 @@ CVPR 2022 (arXiv 2201.03545).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -111,6 +111,15 @@ class UPerNet(SemanticModel):
         if self.training:
             outputs["aux"] = [self.aux_head(maps[-2])]
         return outputs
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the pretrained parameters; norms of the maps are new and belong to the head."""
+        trained = self.backbone.body if isinstance(self.backbone, OutputNorms) else self.backbone
+        yield from trained.parameters()
+
+    def backbone_layers(self) -> list[list[nn.Parameter]]:
+        """Return the layers that ``layer_decay`` tells apart, first to last."""
+        return self.backbone.layers() if isinstance(self.backbone, Backbone) else []
 
 
 def convnext(name: str, *, weights: str, drop_path: float) -> OutputNorms:
