@@ -74,6 +74,9 @@ class LPSNet(MergedPrediction, nn.Module):
             Cityscapes.
     """
 
+    class_weights: Tensor | None
+    """Weight of each class in the semantic loss, set by the trainer; None weighs all alike."""
+
     def __init__(
         self,
         backbone: Pyramid,
@@ -100,6 +103,7 @@ class LPSNet(MergedPrediction, nn.Module):
         self.score_threshold = 0.05
         self.nms_threshold = 0.6
         self.max_candidates, self.max_objects = 1000, 100
+        self.register_buffer("class_weights", None, persistent=False)
         self.panoptic_threshold = 0.5
         self.panoptic_overlap = 0.5
         self.panoptic_stuff_area = 4096
@@ -129,9 +133,10 @@ class LPSNet(MergedPrediction, nn.Module):
             raise ConfigError("LPSNet needs targets with a semantic map; found none")
         labels = targets.semantic
         logits = resize(outputs["semantic_logits"], (labels.shape[-2], labels.shape[-1]))
+        semantic = cross_entropy(logits, labels, class_weights=self.class_weights)
         boxes, quality = self._box_losses(outputs, detection_truth(targets))
         return {
-            "loss_semantic": self.semantic_weight * cross_entropy(logits, labels),
+            "loss_semantic": self.semantic_weight * semantic,
             "loss_box": boxes,
             f"loss_{self.rule.quality}": quality,
         }

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 from torchvision.ops import generalized_box_iou_loss
 
 from segbench.datasets.digit_scenes import SceneOptions, compose_scene
@@ -392,6 +393,29 @@ def test_an_image_without_objects_has_a_loss() -> None:
         assert losses["loss_box"].item() == losses["loss_borderness"].item() == 0
         sum(losses.values()).backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_losses_are_weighted() -> None:
+    model, images = tiny(semantic_weight=0.5), torch.randn(1, 3, *SIZE)
+    instances, semantic, _ = blocks(0)
+    labels = torch.from_numpy(semantic.astype(np.int64))[None]
+    targets = Targets([objects_of(instances)], labels, [SIZE])
+    with torch.no_grad():
+        outputs = model(images)
+        half = model.loss(outputs, targets)
+        model.semantic_weight = 1.0
+        whole = model.loss(outputs, targets)
+        model.class_weights = torch.tensor([1.0, 0, 0, 0, 0])
+        weighted = model.loss(outputs, targets)
+        logits = functional.interpolate(outputs["semantic_logits"], SIZE, mode="bilinear")
+    assert set(whole) == {"loss_semantic", "loss_box", "loss_borderness"}
+    assert half["loss_box"] == whole["loss_box"]
+    assert whole["loss_semantic"].item() == pytest.approx(2 * half["loss_semantic"].item())
+    every = functional.cross_entropy(logits, labels, reduction="none")
+    assert whole["loss_semantic"].item() == pytest.approx(every.mean().item(), rel=1e-5)
+    first = every[labels == 0].mean().item()
+    assert weighted["loss_semantic"].item() == pytest.approx(first, rel=1e-5)
+    assert "loss_centerness" in tiny(quality="centerness").loss(outputs, targets)
 
 
 def test_points_outside_of_the_image_find_nothing() -> None:
