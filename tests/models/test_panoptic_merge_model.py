@@ -141,7 +141,7 @@ def combined(
                 {"image_id": number, "category_id": categories[label], "segmentation": segmentation}
             )
     table = [
-        {"id": c, "name": str(c), "isthing": int(i < things), "color": [i, 7 * i % 256, 9]}
+        {"id": c, "name": str(c), "isthing": int(i < things), "color": [100 + i, 50 + i, 90]}
         for i, c in enumerate(categories)
     ]
     images = [
