@@ -21,7 +21,7 @@ from segbench.backbones import create_resnet
 from segbench.layers.conv import resize
 from segbench.layers.vgg import DILATED_VGG16_STAGES, conv_relu
 from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH, TinyNetwork
+from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
@@ -195,3 +195,22 @@ def deeplab_v2_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
         return SummedPyramid(channels, num_classes, rates=(1, 2, 3, 4))
 
     return TinyNetwork(num_classes, head=head, width=width)
+
+
+@register_model(
+    "deeplab_v2_efficientnet_lite0",
+    task="semantic",
+    paper="DeepLab: Semantic Image Segmentation with Atrous Convolution and Fully Connected CRFs",
+    year=2016,
+    display_name="DeepLab v2 (EfficientNet-Lite0)",
+    backbone="efficientnet_lite0",
+)
+def deeplab_v2_efficientnet_lite0(
+    num_classes: int, *, backbone_weights: str = "none"
+) -> TinyNetwork:
+    """Return DeepLab v2's summed pyramid on EfficientNet-Lite0, stride 16: half its dilations."""
+
+    def head(channels: int) -> nn.Module:
+        return SummedPyramid(channels, num_classes, rates=[rate // 2 for rate in RATES])
+
+    return TinyNetwork(num_classes, head=head, trunk=lite0_trunk(backbone_weights))

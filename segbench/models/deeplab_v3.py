@@ -17,7 +17,7 @@ from segbench.backbones import create_resnet
 from segbench.layers.aspp import ASPP
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH, TinyNetwork
+from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
 from segbench.registry import register_model
 
 DILATIONS = (12, 24, 36)
@@ -120,3 +120,26 @@ def deeplab_v3_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
         )
 
     return TinyNetwork(num_classes, head=head, width=width)
+
+
+@register_model(
+    "deeplab_v3_efficientnet_lite0",
+    task="semantic",
+    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
+    year=2017,
+    display_name="DeepLab v3 (EfficientNet-Lite0)",
+    backbone="efficientnet_lite0",
+)
+def deeplab_v3_efficientnet_lite0(
+    num_classes: int, *, backbone_weights: str = "none"
+) -> TinyNetwork:
+    """Return a narrow DeepLab v3 head on EfficientNet-Lite0, with scores of strides 8 and 4."""
+
+    def head(channels: int) -> nn.Module:
+        return nn.Sequential(
+            ASPP(channels, 128, dilations=(6, 12, 18), dropout=0.1),
+            ConvNormAct(128, 128),
+            nn.Conv2d(128, num_classes, 1),
+        )
+
+    return TinyNetwork(num_classes, head=head, trunk=lite0_trunk(backbone_weights))

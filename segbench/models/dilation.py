@@ -10,18 +10,19 @@ CamVid, KITTI and, with two more layers and a fixed upsampling, Cityscapes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
-from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.layers.vgg import DILATED_VGG16_STAGES
 from segbench.mirror import mirror_borders
 from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import coarse_to_fine
+from segbench.models._tiny import lite0_trunk
 from segbench.models._vgg import fill_vgg16
+from segbench.models.fcn import TinyFCN
 from segbench.registry import register_model
 
 CONTEXT8 = (1, 1, 2, 4, 8, 16, 1)
@@ -132,21 +133,16 @@ class Dilation(SemanticModel):
         return {"logits": self.upsampling(scores)[..., 4 : 4 + height, 4 : 4 + width]}
 
 
-class TinyDilation(SemanticModel):
-    """A context module on the scores of a small trunk at stride 4."""
+class TinyDilation(TinyFCN):
+    """A context module on the summed scores of a small trunk, or of the one that is given."""
 
-    def __init__(self, num_classes: int, *, width: int = 48) -> None:
-        super().__init__(num_classes)
-        self.trunk = ResidualTrunk(width)
-        self.scores = nn.ModuleDict(
-            {name: nn.Conv2d(c, num_classes, 1) for name, c in self.trunk.channels.items()}
-        )
+    def __init__(self, num_classes: int, **trunk: Any) -> None:
+        super().__init__(num_classes, **trunk)
         self.context = ContextModule(num_classes, dilations=(1, 1, 2, 4, 1), widths=(2,) * 5)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images."""
-        features = self.trunk(images)
-        logits = coarse_to_fine(self.scores, features)
+        logits = self.summed_scores(images)
         logits = logits + self.context(logits)
         return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
 
@@ -228,3 +224,18 @@ def dilation10(
 def dilation_tiny(num_classes: int, *, width: int = 48) -> TinyDilation:
     """Return a small network with a context module, for a CPU."""
     return TinyDilation(num_classes, width=width)
+
+
+@register_model(
+    "dilation_efficientnet_lite0",
+    task="semantic",
+    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
+    year=2016,
+    display_name="Dilation (EfficientNet-Lite0)",
+    backbone="efficientnet_lite0",
+)
+def dilation_efficientnet_lite0(
+    num_classes: int, *, backbone_weights: str = "none"
+) -> TinyDilation:
+    """Return a context module on the summed scores of EfficientNet-Lite0's strides 32 to 2."""
+    return TinyDilation(num_classes, trunk=lite0_trunk(backbone_weights, output_stride=32))

@@ -20,7 +20,7 @@ from segbench.backbones import create_resnet
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.losses import class_presence
 from segbench.models._semantic import SemanticModel, SemanticTargets
-from segbench.models._tiny import WIDTH, TinyNetwork
+from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models.deeplab_v3 import fcn_head
 from segbench.registry import register_model
 
@@ -140,7 +140,7 @@ class TinyEncNet(EncodingModel, TinyNetwork):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images and ``presence`` [N, C]."""
         features = self.trunk(images)
-        scores, presence = self.head(features["stride8"])
+        scores, presence = self.head(features[self.deepest])
         logits = self.with_fine_scores(scores, features)
         size = (images.shape[-2], images.shape[-1])
         return {"logits": resize(logits, size), "presence": presence}
@@ -188,3 +188,20 @@ def encnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyEncNet:
         return EncHead(channels, num_classes, width=2 * width, num_codes=16, dropout=0.0)
 
     return TinyEncNet(num_classes, head=head, width=width)
+
+
+@register_model(
+    "encnet_efficientnet_lite0",
+    task="semantic",
+    paper="Context Encoding for Semantic Segmentation",
+    year=2018,
+    display_name="EncNet (EfficientNet-Lite0)",
+    backbone="efficientnet_lite0",
+)
+def encnet_efficientnet_lite0(num_classes: int, *, backbone_weights: str = "none") -> TinyEncNet:
+    """Return a narrow EncNet head on EfficientNet-Lite0, with scores of strides 8 and 4."""
+
+    def head(channels: int) -> nn.Module:
+        return EncHead(channels, num_classes, width=128)
+
+    return TinyEncNet(num_classes, head=head, trunk=lite0_trunk(backbone_weights))

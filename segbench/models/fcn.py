@@ -8,16 +8,18 @@ finer pools are added, and every upsampler is a fixed bilinear transposed convol
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
+from segbench.backbones import Backbone
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.layers.vgg import VGG16_STAGES
 from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import coarse_to_fine
+from segbench.models._tiny import coarse_to_fine, lite0_trunk
 from segbench.models._vgg import fill_vgg16
 from segbench.registry import register_model
 
@@ -103,24 +105,42 @@ class FCN(SemanticModel):
 
 
 class TinyFCN(SemanticModel):
-    """The skip architecture on a small residual trunk: scores of four strides, summed.
+    """The skip architecture on a small residual trunk: scores of all strides, summed.
 
-    Scores are upsampled by two and added, from stride 16 to stride 2, then resized to the
+    Scores are upsampled by two and added, from the coarsest to stride 2, then resized to the
     image; there is no decoder beyond the sums.
+
+    Args:
+        num_classes: Output channels.
+        width: Channels at stride 4 of the trunk that is made where none is given.
+        trunk: Gives features of several strides; a small one of strides 2 to 16 by default.
     """
 
-    def __init__(self, num_classes: int, *, width: int = 48) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        width: int = 48,
+        trunk: ResidualTrunk | Backbone | None = None,
+    ) -> None:
         super().__init__(num_classes)
-        self.trunk = ResidualTrunk(width)
+        self.trunk = trunk or ResidualTrunk(width)
         self.scores = nn.ModuleDict(
             {name: nn.Conv2d(c, num_classes, 1) for name, c in self.trunk.channels.items()}
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits [N, C, H, W] at the size of the images."""
-        features = self.trunk(images)
-        logits = coarse_to_fine(self.scores, features)
+        logits = self.summed_scores(images)
         return {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
+
+    def summed_scores(self, images: Tensor) -> Tensor:
+        """Return scores [N, C, H / 2, W / 2]."""
+        return coarse_to_fine(self.scores, self.trunk(images))
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the trunk."""
+        yield from self.trunk.parameters()
 
 
 def _vgg_stage(in_channels: int, width: int, *, depth: int, first_padding: int) -> nn.Sequential:
@@ -209,3 +229,16 @@ def fcn_8s_at_once(num_classes: int, **options: Any) -> FCN:
 def fcn_tiny(num_classes: int, *, width: int = 48) -> TinyFCN:
     """Return a small FCN for a CPU."""
     return TinyFCN(num_classes, width=width)
+
+
+@register_model(
+    "fcn_efficientnet_lite0",
+    task="semantic",
+    paper="Fully Convolutional Networks for Semantic Segmentation",
+    year=2015,
+    display_name="FCN (EfficientNet-Lite0)",
+    backbone="efficientnet_lite0",
+)
+def fcn_efficientnet_lite0(num_classes: int, *, backbone_weights: str = "none") -> TinyFCN:
+    """Return the skip architecture on EfficientNet-Lite0: scores of strides 32 to 2, summed."""
+    return TinyFCN(num_classes, trunk=lite0_trunk(backbone_weights, output_stride=32))

@@ -17,7 +17,7 @@ from segbench.backbones import create_resnet
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.pyramid_pooling import PyramidPooling
 from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH, TinyNetwork
+from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
 from segbench.registry import register_model
 
 DROPOUT = 0.1
@@ -108,3 +108,20 @@ def pspnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
         return PSPHead(channels, num_classes, width=2 * width, dropout=0.0)
 
     return TinyNetwork(num_classes, head=head, width=width)
+
+
+@register_model(
+    "pspnet_efficientnet_lite0",
+    task="semantic",
+    paper="Pyramid Scene Parsing Network",
+    year=2017,
+    display_name="PSPNet (EfficientNet-Lite0)",
+    backbone="efficientnet_lite0",
+)
+def pspnet_efficientnet_lite0(num_classes: int, *, backbone_weights: str = "none") -> TinyNetwork:
+    """Return a narrow PSPNet head on EfficientNet-Lite0, with scores of strides 8 and 4."""
+
+    def head(channels: int) -> nn.Module:
+        return PSPHead(channels, num_classes, width=128)
+
+    return TinyNetwork(num_classes, head=head, trunk=lite0_trunk(backbone_weights))
