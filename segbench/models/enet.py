@@ -134,10 +134,16 @@ class ENet(SemanticModel):
         num_classes: Output channels.
         widths: Channels at strides 2, 4 and 8.
         repeats: How often the stage of dilated and asymmetric bottlenecks occurs.
+        encoder_only: The first stage of training: a 1x1 classifier in place of the decoder.
     """
 
     def __init__(
-        self, num_classes: int, *, widths: tuple[int, int, int] = (16, 64, 128), repeats: int = 2
+        self,
+        num_classes: int,
+        *,
+        widths: tuple[int, int, int] = (16, 64, 128),
+        repeats: int = 2,
+        encoder_only: bool = False,
     ) -> None:
         super().__init__(num_classes)
         fine, middle, deep = widths
@@ -146,6 +152,10 @@ class ENet(SemanticModel):
         self.stage1 = nn.Sequential(*(Bottleneck(middle, dropout=0.01) for _ in range(4)))
         self.down2 = DownBottleneck(middle, deep, dropout=0.1)
         self.stage2 = nn.Sequential(*(block for _ in range(repeats) for block in _context(deep)))
+        self.encoder_only = encoder_only
+        if encoder_only:
+            self.encoder_classifier = nn.Conv2d(deep, num_classes, 1)
+            return
         self.up4 = UpBottleneck(deep, middle)
         self.stage4 = nn.Sequential(*(Bottleneck(middle, relu=True) for _ in range(2)))
         self.up5 = UpBottleneck(middle, fine)
@@ -157,9 +167,12 @@ class ENet(SemanticModel):
         features = self.initial(images)
         features, places1, size1 = self.down1(features)
         features, places2, size2 = self.down2(self.stage1(features))
-        features = self.up4(self.stage2(features), places2, size2)
-        features = self.stage5(self.up5(self.stage4(features), places1, size1))
+        features = self.stage2(features)
         size = (images.shape[-2], images.shape[-1])
+        if self.encoder_only:
+            return {"logits": resize(self.encoder_classifier(features), size)}
+        features = self.up4(features, places2, size2)
+        features = self.stage5(self.up5(self.stage4(features), places1, size1))
         smallest = [2 * side - 1 for side in features.shape[-2:]]
         output = [max(low, min(low + 1, side)) for low, side in zip(smallest, size, strict=True)]
         return {"logits": resize(self.classifier(features, output_size=output), size)}
@@ -194,9 +207,9 @@ def _block(conv: nn.Conv2d | nn.ConvTranspose2d, relu: bool) -> nn.Sequential:
     year=2016,
     display_name="ENet",
 )
-def enet(num_classes: int) -> ENet:
+def enet(num_classes: int, *, encoder_only: bool = False) -> ENet:
     """Return ENet: 351,660 parameters at 19 classes, 350,508 at 11."""
-    return ENet(num_classes)
+    return ENet(num_classes, encoder_only=encoder_only)
 
 
 @register_model(

@@ -2,8 +2,8 @@
 
 Romera, Alvarez, Bergasa and Arroyo, "ERFNet: Efficient Residual Factorized ConvNet for
 Real-Time Semantic Segmentation", T-ITS 2018, as in the authors' PyTorch code. The encoder has
-a classifier of its own, with which the paper trains it first; here it gives an auxiliary map
-while both parts train together.
+a classifier of its own, with which the paper trains it first (``encoder_only``); while both
+parts train together it gives an auxiliary map.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class ERFNet(SemanticModel):
         widths: Channels at strides 2, 4 and 8.
         blocks: Blocks at stride 4, and repetitions of the four dilated ones at stride 8.
         dropout: Of the blocks at stride 4 and at stride 8.
+        encoder_only: The first stage of training: the encoder and its classifier alone.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ERFNet(SemanticModel):
         widths: tuple[int, int, int] = (16, 64, 128),
         blocks: tuple[int, int] = (5, 2),
         dropout: tuple[float, float] = (0.03, 0.3),
+        encoder_only: bool = False,
     ) -> None:
         super().__init__(num_classes)
         fine, middle, deep = widths
@@ -98,6 +100,9 @@ class ERFNet(SemanticModel):
             ),
         )
         self.encoder_classifier = nn.Conv2d(deep, num_classes, 1)
+        self.encoder_only = encoder_only
+        if encoder_only:
+            return
         self.decoder = nn.Sequential(
             Upsampler(deep, middle),
             *(NonBottleneck1D(middle, dropout=0.0) for _ in range(2)),
@@ -108,9 +113,11 @@ class ERFNet(SemanticModel):
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Return logits [N, C, H, W] at the size of the images, and ``aux`` in training."""
-        features = self.encoder(images)
+        features, size = self.encoder(images), (images.shape[-2], images.shape[-1])
+        if self.encoder_only:
+            return {"logits": resize(self.encoder_classifier(features), size)}
         logits = self.classifier(self.decoder(features))
-        outputs: dict[str, Any] = {"logits": resize(logits, (images.shape[-2], images.shape[-1]))}
+        outputs: dict[str, Any] = {"logits": resize(logits, size)}
         if self.training:
             outputs["aux"] = [self.encoder_classifier(features)]
         return outputs
@@ -132,9 +139,9 @@ def _factored(channels: int, dilation: int) -> list[nn.Module]:
     year=2018,
     display_name="ERFNet",
 )
-def erfnet(num_classes: int) -> ERFNet:
+def erfnet(num_classes: int, *, encoder_only: bool = False) -> ERFNet:
     """Return ERFNet: 2,066,836 parameters at 20 classes, 2,066,642 at 19."""
-    return ERFNet(num_classes)
+    return ERFNet(num_classes, encoder_only=encoder_only)
 
 
 @register_model(

@@ -15,13 +15,17 @@ from torch import nn
 from segbench.building import class_counts, set_loss
 from segbench.config import Recipe, load_recipe
 from segbench.datasets import dataset_info
+from segbench.optim import build_optimizer
 from segbench.plan import load_plan
 from segbench.prepared import PreparedDataset
 from segbench.registry import create_model, model_info
+from segbench.starting import freeze
 from segbench.types import CategoryTable
 
 FOLDER = Path(__file__).parents[2] / "workflow" / "experiments"
 FILES = sorted(FOLDER.glob("*/*.yaml"))
+STARTED = [file for file in FILES if load_recipe(file).base]
+"""Recipes that start from another."""
 FAMILIES = frozenset(
     {
         "crf_rnn", "deconvnet", "decouplednet", "deeplab", "deeplab_v2", "deeplab_v3", "dilation",
@@ -87,14 +91,16 @@ def test_numbers_of_a_recipe_fit_its_dataset_and_backbone(recipe: Recipe) -> Non
     classes = len(table_of(recipe))
     assert recipe.class_weights is None or len(recipe.class_weights) == classes
     assert recipe.batch_size % max(recipe.gpus, 1) == 0
-    assert recipe.step_interval is None or recipe.step_interval < recipe.iterations
-    deep_stem = model_info(recipe.model).backbone.endswith(("_v1c", "_v1s"))
-    assert recipe.backbone_weights != "imagenet" or not deep_stem  # torchvision has none
+    for step in (recipe.step_interval or 1, *recipe.step_at):
+        assert step < recipe.iterations
+    assert list(recipe.step_at) == sorted(recipe.step_at)
 
 
 def test_network_takes_the_loss_and_the_crop_of_its_recipe(recipe: Recipe) -> None:
     model = on_meta(recipe).train()
     heeds_the_loss(model, recipe)
+    freeze(model, recipe.frozen)
+    assert build_optimizer(model, recipe).param_groups
     if recipe.task != "semantic" or model_info(recipe.model).family in NOT_ON_META:
         return  # detectors read targets
     height, width = recipe.crop_size or recipe.profile_size
@@ -105,6 +111,20 @@ def test_network_takes_the_loss_and_the_crop_of_its_recipe(recipe: Recipe) -> No
         assert outputs["presence"].shape[0] == 2
     if recipe.aux_weights is not None:
         assert len(outputs["aux"]) == len(recipe.aux_weights)
+
+
+@pytest.mark.parametrize("file", STARTED, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_most_of_what_a_recipe_starts_from_fits(file: Path) -> None:
+    recipe = recipe_of(file)
+    assert recipe.base is not None
+    dataset, experiment = recipe.base
+    base = on_meta(recipe_of(FOLDER / dataset / f"{experiment}.yaml"))
+    model = on_meta(recipe)
+    part = model.get_submodule(recipe.init_into)
+    shapes = {name: tensor.shape for name, tensor in part.state_dict().items()}
+    stored = {name: tensor.shape for name, tensor in base.state_dict().items()}
+    fitting = [name for name, shape in stored.items() if shapes.get(name) == shape]
+    assert len(fitting) > 0.8 * len(stored)
 
 
 def heeds_the_loss(model: nn.Module, recipe: Recipe) -> None:

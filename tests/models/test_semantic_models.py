@@ -285,3 +285,36 @@ def test_semantic_model_refuses_what_it_cannot_learn_from() -> None:
         Identity(1)
     with pytest.raises(ConfigError, match="semantic"):
         Identity(2).loss({}, SimpleNamespace(semantic=None))
+
+
+@pytest.mark.parametrize("name", ["enet", "erfnet"])
+@torch.no_grad()
+def test_encoder_alone_is_the_first_stage_of_the_whole(name) -> None:
+    """Its parameters have the names of the whole network's; its scores are those at stride 8."""
+    torch.manual_seed(0)
+    whole, encoder = create_model(name, 5), create_model(name, 5, encoder_only=True).eval()
+    own, all_of_it = encoder.state_dict(), whole.state_dict()
+    added = {key for key in own if key not in all_of_it}
+    assert added == (
+        {f"encoder_classifier.{k}" for k in ("weight", "bias")} if name == "enet" else set()
+    )
+    assert not any(key.startswith(("decoder", "stage4", "up4", "classifier")) for key in own)
+    images = torch.randn(2, 3, 67, 96)
+    assert encoder(images)["logits"].shape == (2, 5, 67, 96)
+    encoder.load_state_dict({**own, **{k: all_of_it[k] for k in own if k not in added}})
+    if name == "erfnet":
+        auxiliary = whole.encoder_classifier(whole.eval().encoder(images))
+        found = functional.interpolate(auxiliary, (67, 96), mode="bilinear")
+        torch.testing.assert_close(encoder(images)["logits"], found)
+
+
+def test_front_end_of_dilation_is_the_whole_without_its_context() -> None:
+    with torch.device("meta"):
+        whole, front_end = (
+            create_model("dilation10", 19),
+            create_model("dilation10", 19, context=False),
+        )
+        assert front_end(torch.empty(1, 3, 65, 97))["logits"].shape == (1, 19, 65, 97)
+    assert list(front_end.state_dict()) == [
+        name for name in whole.state_dict() if not name.startswith("context")
+    ]
