@@ -29,19 +29,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from segbench.errors import ConfigError
 from segbench.layers.conv import resize
 from segbench.layers.deformable import DeformableSemanticHead
-from segbench.layers.panoptic_head import (
-    IGNORED,
-    inside_boxes,
-    panoptic_labels,
-    panoptic_logits,
-    paste_logits,
-)
+from segbench.layers.panoptic_head import inside_boxes, panoptic_logits, paste_logits
 from segbench.losses import cross_entropy
 from segbench.models._detection import (
     DetectionTargets,
@@ -52,13 +45,12 @@ from segbench.models._detection import (
 )
 from segbench.models._panoptic import MergedPrediction, PanopticParts, certain, label_map
 from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
+from segbench.models._upsnet_losses import roi_loss, segment_loss, some
 from segbench.models.mask_rcnn import small_parts, tiny_anchors
 from segbench.postprocess.unified_merge import choose_objects, settle
 from segbench.registry import register_model
 from segbench.types import IGNORE_INDEX, BoolArray, FloatArray, Instances, IntArray, Prediction
 
-ROI_BINS = 28
-"""Places along each side of a box that the RoI loss looks at."""
 LEAST_CHANCE = 1e-6
 """Chances of masks are this far from 0 and 1 before they become logits."""
 
@@ -135,7 +127,7 @@ class UPSNet(MergedPrediction, TwoStageDetector):
             boxes = [objects["boxes"] for objects in truth]
             losses["loss_roi"] = self.roi_weight * roi_loss(logits, semantic, boxes)
         losses["loss_panoptic"] = self.panoptic_weight * self._panoptic_loss(
-            outputs, targets.sizes, semantic, [_some(objects, self.known) for objects in truth]
+            outputs, targets.sizes, semantic, [some(objects, self.known) for objects in truth]
         )
         return losses
 
@@ -224,31 +216,12 @@ class UPSNet(MergedPrediction, TwoStageDetector):
         labels = [objects["labels"] for objects in known]
         masks = self.mask_logits(outputs, sizes, boxes)
         own = masks[torch.arange(len(masks), device=masks.device), torch.cat(labels)]
-        per_image = torch.split(own.float(), [len(some) for some in labels])
+        per_image = torch.split(own.float(), [len(image) for image in labels])
         logits = outputs["semantic_logits"].float()
         images = zip(logits, per_image, known, semantic, strict=True)
         with torch.autocast(logits.device.type, enabled=False):
-            return torch.stack([self._image_loss(*image) for image in images]).mean()
-
-    def _image_loss(
-        self, logits: Tensor, masks: Tensor, known: dict[str, Tensor], semantic: Tensor
-    ) -> Tensor:
-        size, stride = (logits.shape[-2], logits.shape[-1]), semantic.shape[-1] // logits.shape[-1]
-        cells = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
-        scores = panoptic_logits(
-            logits,
-            paste_logits(masks, known["boxes"], size, stride),
-            inside_boxes(known["boxes"], size, stride),
-            known["labels"] - 1,
-            num_things=self.num_things,
-        )
-        truth = panoptic_labels(
-            semantic[cells],
-            known["masks"][cells],
-            num_things=self.num_things,
-            num_stuff=self.num_stuff,
-        )
-        return cross_entropy(scores[None], truth[None], ignore_index=IGNORED)
+            losses = [segment_loss(*image, num_things=self.num_things) for image in images]
+        return torch.stack(losses).mean()
 
 
 class WithMean(nn.Module):
@@ -270,25 +243,6 @@ class WithMean(nn.Module):
         context = self.context(features.mean(dim=(2, 3)))
         result: Tensor = self.convolution(features) + context[:, :, None, None]
         return result
-
-
-def roi_loss(logits: Tensor, semantic: Tensor, boxes: list[Tensor]) -> Tensor:
-    """Return the cross-entropy of semantic logits at 28x28 places of each box, a scalar.
-
-    Args:
-        logits: [N, S, h, w].
-        semantic: Panoptic indices [N, H, W], 255 ignored.
-        boxes: Boxes [n, 4] of each image in its pixels.
-    """
-    scale = logits.shape[-1] / semantic.shape[-1]
-    inside = roi_align(logits.float(), boxes, ROI_BINS, scale, sampling_ratio=2, aligned=True)
-    places = (torch.arange(ROI_BINS, device=logits.device) + 0.5) / ROI_BINS
-    truth = []
-    for labels, corners in zip(semantic, boxes, strict=True):
-        low, side = corners[:, :2, None], (corners[:, 2:] - corners[:, :2])[:, :, None]
-        columns, rows = (low + side * places).long().unbind(dim=1)
-        truth.append(labels[rows[:, :, None], columns[:, None, :]])
-    return cross_entropy(inside, torch.cat(truth))
 
 
 @register_model(
@@ -375,13 +329,6 @@ def upsnet_tiny(
         proposal_levels=("1",),
         **small_parts(num_things + 1, anchors=tiny_anchors(anchor_sizes)),
     )
-
-
-def _some(objects: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Return a random ``share`` of the objects of an image, at least one where there are any."""
-    number = len(objects["labels"])
-    chosen = torch.randperm(number)[: max(int(number * share), 1)].to(objects["labels"].device)
-    return {key: objects[key][chosen] for key in ("boxes", "labels", "masks")}
 
 
 def _with_masks(objects: Instances, chosen: list[int], masks: BoolArray) -> Instances:

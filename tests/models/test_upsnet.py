@@ -20,8 +20,10 @@ from segbench.layers.panoptic_head import (
     panoptic_logits,
     paste_logits,
 )
+from segbench.models import upsnet
 from segbench.models._panoptic import PanopticParts, certain
-from segbench.models.upsnet import UPSNet, roi_loss
+from segbench.models._upsnet_losses import roi_loss, segment_loss
+from segbench.models.upsnet import UPSNet
 from segbench.postprocess.unified_merge import choose_objects, settle
 from segbench.registry import create_model
 from segbench.types import IGNORE_INDEX, Category, CategoryTable, Instances, PanopticMap
@@ -164,17 +166,18 @@ def labelled(objects: dict[str, torch.Tensor]) -> torch.Tensor:
     return semantic
 
 
-def test_panoptic_loss_of_the_truth_is_nothing(network: UPSNet) -> None:
+def test_panoptic_loss_of_the_truth_is_nothing() -> None:
     objects = boxed((4, 8, 28, 32), (32, 8, 60, 40), (8, 36, 28, 60), (30, 44, 50, 60))
     semantic = labelled(objects)
     logits = certain(semantic[2::4, 2::4], THINGS + STUFF)
     masks = torch.full((4, 28, 28), 20.0)
-    assert network._image_loss(logits, masks, objects, semantic) < 1e-6
+    assert segment_loss(logits, masks, objects, semantic, num_things=THINGS) < 1e-6
+    # the fourth is unknown
     some = {key: value[:3] for key, value in objects.items()}
-    assert network._image_loss(logits, masks[:3], some, semantic) < 1e-6  # the fourth is unknown
-    assert network._image_loss(logits, -masks, objects, semantic) > 1
+    assert segment_loss(logits, masks[:3], some, semantic, num_things=THINGS) < 1e-6
+    assert segment_loss(logits, -masks, objects, semantic, num_things=THINGS) > 1
     wrong = {**objects, "labels": objects["labels"].flip(0)}
-    assert network._image_loss(logits, masks, wrong, semantic) > 0.1
+    assert segment_loss(logits, masks, wrong, semantic, num_things=THINGS) > 0.1
 
 
 def test_a_share_of_the_objects_is_unknown_to_the_panoptic_loss(
@@ -182,12 +185,14 @@ def test_a_share_of_the_objects_is_unknown_to_the_panoptic_loss(
 ) -> None:
     seen: list[int] = []
 
-    def note(logits: Any, masks: torch.Tensor, known: Any, semantic: Any) -> torch.Tensor:
+    def note(
+        logits: Any, masks: torch.Tensor, known: Any, semantic: Any, *, num_things: int
+    ) -> torch.Tensor:
         assert len(masks) == len(known["labels"]) == len(known["masks"]) == len(known["boxes"])
         seen.append(len(masks))
         return logits.sum() * 0
 
-    monkeypatch.setattr(network, "_image_loss", note)
+    monkeypatch.setattr(upsnet, "segment_loss", note)
     many = boxed(*((4 * i, 4 * i, 4 * i + 20, 4 * i + 20) for i in range(10)))
     images = [many, boxed((4, 8, 28, 32)), boxed()]
     semantic = torch.stack([labelled(one) for one in images])
