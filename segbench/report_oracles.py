@@ -18,6 +18,7 @@ COLUMNS = (
     ("semantic", "miou", "mIoU"),
 )
 """Task, score and label, as in LPSNet's Table 6."""
+_WORDS = {"semantic": "its semantic map", "boxes": "its boxes", "masks": "its masks"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class OracleTable:
 def network_of(run: Run) -> str:
     """Return the experiment whose weights predicted."""
     return str((run.oracle or {}).get("of") or run.experiment)
+
+
+def oracle_words(parts: Sequence[str]) -> str:
+    """Return parts as in ``its semantic map, its boxes and its masks``."""
+    words = [_WORDS.get(part, part) for part in parts]
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def oracle_table(run: Run, runs: Sequence[Run]) -> OracleTable | None:
@@ -92,4 +99,5 @@ def _cell(
     value, before = (part["scores"].get(metric.key) for part in (record, base))
     if value is None or before is None or record is base:
         return metric.text(value), ""
-    return metric.text(value), f"{metric.scale * (value - before):+.{metric.decimals}f}"
+    points = round(metric.scale * (value - before), metric.decimals)
+    return metric.text(value), f"{points:+.{metric.decimals}f}" if points else "same"

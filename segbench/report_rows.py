@@ -72,10 +72,15 @@ class Row:
             return ""
         parts = [input_size(profile)]
         if cost == "latency_ms":
-            parts += [str(profile.get(key) or "") for key in ("device", "precision")]
+            parts += [_short(profile.get("device")), str(profile.get("precision") or "")]
         if cost == "peak_memory_mb":
             parts.append(str(profile.get("memory") or ""))
         return ", ".join(part for part in parts if part)
+
+
+def _short(device: Any) -> str:
+    """Return the name of a device without what every processor's name has."""
+    return re.sub(r"\((?:R|TM)\)| (?:Processor|CPU)\b", "", str(device or ""))
 
 
 TRAIN_TIME = Metric("train", "Train time", "wall time of training", "Cost", 1.0, 0, False)

@@ -17,6 +17,7 @@ from segbench.report_board import Board, build_boards
 from segbench.report_files import report_folder
 from segbench.report_media import Galleries
 from segbench.report_metrics import TASK_TITLES, primary
+from segbench.report_oracles import oracle_words
 from segbench.report_rows import (
     STATUS_WORDS,
     Cell,
@@ -73,6 +74,7 @@ class Site:
             "reason_of": reason_of,
             "train_text": train_text,
             "paper_text": paper_text,
+            "oracle_words": oracle_words,
             "headline": headline,
             "primary": primary,
             "tolerance": self.tolerance,

@@ -9,7 +9,7 @@ import pytest
 from test_report_site import read
 
 from segbench.report_board import build_boards
-from segbench.report_oracles import oracle_table
+from segbench.report_oracles import oracle_table, oracle_words
 from segbench.report_runs import build_runs
 
 PROTOCOLS = {"panoptic": "coco-panoptic", "instance": "coco-instances", "semantic": "pooled"}
@@ -148,6 +148,13 @@ def test_an_ablation_lists_the_network_first_and_the_change():
     assert oracle_table(net, runs).rows[1].cells[4] == ("n/a", "")
 
 
+def test_parts_are_named_in_words():
+    assert oracle_words(["boxes"]) == "its boxes"
+    assert oracle_words(["semantic", "boxes", "masks"]) == (
+        "its semantic map, its boxes and its masks"
+    )
+
+
 # On the pages
 
 
@@ -200,7 +207,7 @@ def test_run_pages_of_network_and_oracles_hold_the_ablation(site, results):
     pages = {run.experiment: site / f"runs/{run.slug}.html" for run in build_runs(table)}
     oracle = pages["panoptic_fpn@oracle-semantic-boxes"].read_text(encoding="utf-8")
     assert f'<a href="{pages["panoptic_fpn"].name}">this network</a>' in oracle
-    assert "with the truth in place of its semantic and boxes" in oracle
+    assert "with the truth in place of its semantic map and its boxes" in oracle
     found = []
     for page in (pages["panoptic_fpn"], pages["panoptic_fpn@oracle-semantic-boxes"]):
         (lines,) = (

@@ -23,8 +23,10 @@ runs:
   - dataset: digit_scenes
     controls: [oracle]
     experiments: [fcn_tiny, panoptic_fpn_tiny]
+    oracles: {panoptic_fpn_tiny: [semantic+boxes+masks]}
     iterations: 2
 """
+ORACLE = "panoptic_fpn_tiny@oracle-semantic-boxes-masks"
 BROKEN = """
 from torch import nn
 from segbench.registry import register_model
@@ -91,7 +93,7 @@ def test_everything_is_made(checkout):
     results = checkout.folder / "results"
     table = json.loads((results / "table.json").read_text())
     assert {cell["status"] for cell in table["cells"]} == {"ok"}
-    assert len(table["cells"]) == 3 + 1 + 3
+    assert len(table["cells"]) == 3 + 1 + 3 + 3
     assert (results / "report" / "index.html").exists()
     oracle = [c["record"] for c in table["cells"] if c["experiment"] == "oracle"]
     assert [record["task"] for record in oracle]
@@ -102,6 +104,33 @@ def test_everything_is_made(checkout):
         if cell["kind"] == "trained":
             assert cell["profile"]["params"] > 0
             assert cell["record"]["digests"].keys() >= {"recipe", "data", "code", "weights"}
+
+
+def test_an_oracle_predicts_with_the_weights_of_its_network(checkout):
+    results = checkout.folder / "results"
+    table = json.loads((results / "table.json").read_text())
+    cells = [c for c in table["cells"] if c["experiment"] == ORACLE]
+    assert [c["task"] for c in cells] == ["panoptic", "instance", "semantic"]
+    network = next(c for c in table["cells"] if c["experiment"] == "panoptic_fpn_tiny")
+    for cell in cells:
+        assert cell["kind"] == cell["record"]["kind"] == "oracle"
+        assert cell["oracle"] == {
+            "of": "panoptic_fpn_tiny",
+            "parts": ["semantic", "boxes", "masks"],
+        }
+        assert cell["record"]["oracles"] == ["semantic", "boxes", "masks"]
+        assert cell["record"]["experiment"] == ORACLE
+        assert cell["display_name"] == "Panoptic FPN (tiny), oracle:semantic+boxes+masks"
+        digests = network["record"]["digests"]
+        assert cell["record"]["digests"]["weights"] == digests["weights"]
+        assert cell["record"]["digests"]["predictions"] != digests["predictions"]
+        assert cell["profile"] is None
+    instances = cells[1]["record"]["scores"]
+    assert instances["box_ap"] == instances["ap"] == 1.0
+    assert not (results / cells[0]["run_folder"] / "weights.safetensors").exists()
+    page = (results / "report/index.html").read_text()
+    row = page[page.index('data-name="Panoptic FPN (tiny), oracle:semantic+boxes+masks"') :]
+    assert '<span class="na">oracle</span>' in row[: row.index("</tr>")]
 
 
 def test_second_run_has_nothing_to_do(checkout):
@@ -121,8 +150,9 @@ def test_one_models_code_marks_exactly_its_rows(checkout):
     before = source.read_text()
     checkout.edit("models/panoptic_fpn.py", "\n_CHANGED = 1\n")
     only = {"panoptic_fpn_tiny"}
-    stages = ("train", "predict", "evaluate", "overlays", "profile")
-    assert checkout.stale() == dict.fromkeys(stages, only) | BOARD
+    stages = dict.fromkeys(("train", "profile"), only)
+    stages |= dict.fromkeys(("predict", "evaluate", "overlays"), only | {ORACLE})
+    assert checkout.stale() == stages | BOARD
     source.write_text(before)
     assert checkout.stale() == {}
 
@@ -151,6 +181,21 @@ def test_recipe_change_trains_one_row_and_threshold_none(checkout):
     recipe.write_text(before)
 
 
+def test_a_network_trained_anew_is_given_the_truth_anew(checkout):
+    recipe = checkout.folder / "workflow/experiments/digit_scenes/panoptic_fpn_tiny.yaml"
+    before = recipe.read_text()
+    recipe.write_text(re.sub(r"base_lr: .*", "base_lr: 0.00123", before))
+    jobs = checkout.stale()
+    assert jobs["train"] == {"panoptic_fpn_tiny"}
+    assert jobs["predict"] == jobs["evaluate"] == {"panoptic_fpn_tiny", ORACLE}
+    recipe.write_text(before)
+    config = checkout.folder / "more.yaml"
+    config.write_text(CONFIG.replace("boxes+masks]", "boxes+masks, masks]"))
+    printed = checkout.snakemake("--dry-run", "--configfile", "more.yaml")
+    assert "experiment=panoptic_fpn_tiny@oracle-masks" in printed
+    assert "rule train:" not in printed and f"experiment={ORACLE}" not in printed
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -158,6 +203,8 @@ def test_recipe_change_trains_one_row_and_threshold_none(checkout):
         ("fcn_tiny", "fcn_tyni", "Did you mean 'fcn_tiny'?"),
         ("dataset: digit_scenes", "dataset: digits", "Did you mean 'digit_scenes'?"),
         ("iterations: 2", "iterations: two", "iterations"),
+        ("semantic+boxes", "semantic+bxes", "Did you mean 'boxes'?"),
+        ("{panoptic_fpn_tiny:", "{fcn_tiny:", "oracles are for panoptic ones"),
     ],
 )
 def test_config_mistakes_stop_before_the_dag(checkout, old, new, words):
