@@ -159,7 +159,7 @@ class Recipe(Strict):
     bias_weight_decay: bool = True
     """False leaves biases, those of normalisation included, out of weight_decay, as in Caffe."""
     norm_weight_decay: bool = True
-    """False spares normalisation, factors of channels and tables of relative positions."""
+    """False spares normalisation, factors of channels, embeddings and tables of positions."""
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     poly_power: Annotated[float, Field(gt=0)] = 0.9
     step_interval: Annotated[int, Field(gt=0)] | None = None

@@ -86,14 +86,14 @@ def _layer_factors(model: nn.Module, recipe: Recipe) -> Mapping[int, float]:
 
 
 def _undecayed(model: nn.Module, recipe: Recipe) -> set[int]:
-    """Return ids of what ``norm_weight_decay: false`` spares: norms, factors, position tables."""
+    """Return ids of what ``norm_weight_decay: false`` spares: norms, factors, tables."""
     if recipe.norm_weight_decay:
         return set()
     found: set[int] = set()
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
         weight = own.get("weight")
-        if weight is not None and weight.dim() == 1:
+        if isinstance(module, nn.Embedding) or (weight is not None and weight.dim() == 1):
             found |= {id(parameter) for parameter in own.values()}
         found |= {
             id(parameter)

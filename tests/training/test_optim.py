@@ -164,12 +164,13 @@ def test_warm_up_may_start_at_a_share_of_the_rate() -> None:
 
 
 class Scaled(nn.Module):
-    """A linear layer, a norm, a factor of each channel and a table of relative positions."""
+    """A linear layer, a norm, a factor of each channel, queries and a table of positions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.linear, self.norm = nn.Linear(2, 2), nn.LayerNorm(2)
         self.gamma = nn.Parameter(torch.ones(2))
+        self.queries = nn.Embedding(3, 2)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
 
 
@@ -187,7 +188,7 @@ def test_norms_factors_and_positions_may_be_left_out_of_weight_decay(biases, dec
     found = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
     assert found == decayed
     plain = build_optimizer(model, training_toys.recipe(weight_decay=0.01)).param_groups
-    assert [(group["weight_decay"], len(group["params"])) for group in plain] == [(0.01, 6)]
+    assert [(group["weight_decay"], len(group["params"])) for group in plain] == [(0.01, 7)]
 
 
 def test_layers_of_a_backbone_learn_the_slower_the_earlier() -> None:
