@@ -265,6 +265,13 @@ class Recipe(Strict):
         return Path(str(self.init_from)) if named else None
 
     @property
+    def first_weights(self) -> tuple[Path, ...]:
+        """The files of weights that the recipe names and that are there."""
+        backbone = Path(self.backbone_weights)
+        files = [self.init_file, backbone if backbone.suffix == WEIGHTS_ENDING else None]
+        return tuple(file for file in files if file is not None and file.is_file())
+
+    @property
     def base(self) -> tuple[str, str] | None:
         """Dataset and name of the experiment that ``init_from`` names."""
         if self.init_from is None or self.init_file is not None:

@@ -155,10 +155,11 @@ class Plan:
             raise ValueError(f"{cell.experiment} is not trained")
         files = [provenance.module_file("training"), Path(cell.model.source)]
         own = f"{recipe_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
-        base, file = self.base_of(cell), cell.recipe.init_file
+        first = [provenance.file_digest(file) for file in cell.recipe.first_weights]
+        base = self.base_of(cell)
         if base is not None:
-            return f"{own}-{provenance.json_digest(self.train_fingerprint(base))}"
-        return own if file is None else f"{own}-{provenance.file_digest(file)[:16]}"
+            first.append(self.train_fingerprint(base))
+        return f"{own}-{provenance.json_digest(first)}" if first else own
 
     def predict_fingerprint(self, cell: Cell) -> str:
         """Digest of what decides the predictions from given weights, or of another row."""

@@ -103,6 +103,17 @@ def test_fingerprint_changes_with_every_run_before_it(board: Board, tmp_path: Pa
         after = [*after, now]  # type: ignore[list-item]
 
 
+def test_fingerprint_changes_with_the_backbones_file(board: Board, tmp_path: Path) -> None:
+    weights = tmp_path / "vgg.safetensors"
+    board.recipe("first", backbone_weights=str(weights))
+    found = []
+    for content in (b"one", b"two", b"one"):
+        weights.write_bytes(content)
+        plan = board.plan({"experiments": ["first"]})
+        found.append(plan.train_fingerprint(plan.cells[0]))
+    assert found[0] == found[2] != found[1]
+
+
 def test_circles_and_unknown_names_are_refused(board: Board) -> None:
     board.recipe("first", init_from="third")
     with pytest.raises(ConfigError) as caught:
