@@ -60,7 +60,8 @@ def on_meta(recipe: Recipe) -> nn.Module:
     options = dict(recipe.model_options)
     if recipe.backbone_weights != "none":
         options["backbone_weights"] = "none"
-    counts = class_counts(recipe.task, table_of(recipe))
+    info = model_info(recipe.model)
+    counts = class_counts(recipe.task, table_of(recipe), builder=info.task)
     with torch.device("meta"):
         model: nn.Module = create_model(recipe.model, *counts, **options)
     return model
@@ -104,7 +105,8 @@ def test_network_takes_the_loss_and_the_crop_of_its_recipe(recipe: Recipe) -> No
     heeds_the_loss(model, recipe)
     freeze(model, recipe.frozen)
     assert build_optimizer(model, recipe).param_groups
-    if recipe.task != "semantic" or model_info(recipe.model).family in NOT_ON_META:
+    info = model_info(recipe.model)
+    if info.task != "semantic" or info.family in NOT_ON_META:
         return  # detectors read targets
     size = SIZES.search(recipe.model)
     if size and recipe is not first_of_its_sizes(recipe.model.removesuffix(size[0])):
