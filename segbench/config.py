@@ -162,6 +162,8 @@ class Recipe(Strict):
     """False spares normalisation, factors of channels, embeddings and tables of positions."""
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
     poly_power: Annotated[float, Field(gt=0)] = 0.9
+    final_lr: Annotated[float, Field(ge=0)] = 0.0
+    """Rate at which ``schedule: poly`` ends (mmsegmentation's older recipes: 1e-4)."""
     step_interval: Annotated[int, Field(gt=0)] | None = None
     """Iterations after which ``schedule: step`` multiplies the rate by ``step_factor``."""
     step_at: tuple[Annotated[int, Field(gt=0)], ...] = ()
@@ -249,6 +251,8 @@ class Recipe(Strict):
         given = (self.step_interval is not None) + bool(self.step_at)
         if given != (self.schedule == "step"):
             raise ValueError("schedule: step and one of step_interval and step_at go together")
+        if self.final_lr and (self.schedule != "poly" or self.final_lr > self.base_lr):
+            raise ValueError("final_lr is for schedule: poly and at most base_lr")
         if self.warmup_start is not None and not self.warmup_iterations:
             raise ValueError("warmup_start needs warmup_iterations")
         if self.crop_max_share < 1 and (self.crop_size is None or self.task == "instance"):

@@ -108,9 +108,9 @@ def learning_rate(recipe: Recipe, iteration: int) -> float:
 
     Warm-up rises linearly from base_lr / (w + 1), or ``warmup_start`` base_lr, at step 0 to
     base_lr at step w = ``warmup_iterations``. From there, with t from 0 to 1 over the remaining
-    steps, poly is base_lr (1 - t) ** poly_power, cosine base_lr (1 + cos(pi t)) / 2, constant
-    base_lr, and step base_lr times step_factor after each ``step_interval`` of them or at each
-    step in ``step_at``, counted from 0.
+    steps, poly falls with (1 - t) ** poly_power to ``final_lr``, cosine is base_lr
+    (1 + cos(pi t)) / 2, constant base_lr, and step base_lr times step_factor after each
+    ``step_interval`` of them or at each step in ``step_at``, counted from 0.
     """
     warmup = recipe.warmup_iterations
     if iteration < warmup:
@@ -120,7 +120,8 @@ def learning_rate(recipe: Recipe, iteration: int) -> float:
         return recipe.base_lr * (recipe.warmup_start * (1 - done) + done)
     progress = (iteration - warmup) / (recipe.iterations - warmup)
     if recipe.schedule == "poly":
-        return float(recipe.base_lr * (1 - progress) ** recipe.poly_power)
+        span = recipe.base_lr - recipe.final_lr
+        return float(recipe.final_lr + span * (1 - progress) ** recipe.poly_power)
     if recipe.schedule == "cosine":
         return recipe.base_lr * (1 + math.cos(math.pi * progress)) / 2
     if recipe.schedule == "step" and recipe.step_interval is not None:

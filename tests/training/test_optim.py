@@ -23,6 +23,16 @@ def test_schedules_equal_those_of_torch(schedule: str) -> None:
         expected.step()
 
 
+def test_poly_falls_to_its_end() -> None:
+    recipe = training_toys.recipe(warmup_iterations=0, base_lr=0.05, poly_power=2.0, final_lr=0.01)
+    half = learning_rate(recipe, recipe.iterations // 2)
+    assert [learning_rate(recipe, 0), half] == pytest.approx([0.05, 0.01 + 0.04 * 0.25])
+    assert learning_rate(recipe, recipe.iterations) == 0.01
+    for wrong in ({"schedule": "cosine", "final_lr": 0.01}, {"base_lr": 0.01, "final_lr": 0.1}):
+        with pytest.raises(ConfigError, match="final_lr is for schedule: poly"):
+            training_toys.recipe(**wrong)
+
+
 def test_warm_up_rises_linearly_to_the_base_rate() -> None:
     recipe = training_toys.recipe(warmup_iterations=4, base_lr=1.0, schedule="constant")
     assert [learning_rate(recipe, i) for i in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
