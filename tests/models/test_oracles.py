@@ -207,17 +207,19 @@ def test_every_combination_equals_brute_force(oracles: tuple[str, ...]) -> None:
     assert 5 < matched < sum(len(p.instances) for p in found)
 
 
-def test_the_truth_itself_is_not_changed() -> None:
+def test_neither_truth_nor_found_parts_are_changed() -> None:
     truth = scene(1)
-    before = truth.objects.masks.copy()
-    parts = replace(
-        found_in(truth, 1), instances=replace(truth.objects, scores=np.ones(len(truth.objects)))
+    true, none = truth.objects.masks.copy(), np.zeros_like(truth.objects.masks)
+    ones = np.ones(len(true), np.float32)
+    objects = replace(truth.objects, masks=none.copy(), scores=ones)
+    network = Flawed(
+        [replace(found_in(truth, 1), instances=objects, mask_scores=none.astype(np.float32))]
     )
-    network = Flawed([replace(parts, mask_scores=np.zeros(before.shape, np.float32))])
     (prediction,) = predict_with_truth(network, {}, [truth], ("masks",))
-    assert np.array_equal(truth.objects.masks, before)
+    assert np.array_equal(truth.objects.masks, true)
+    assert not network.found[0].instances.masks.any()
     assert not network.found[0].mask_scores.any()
-    assert np.array_equal(prediction.instances.masks, before)
+    assert np.array_equal(prediction.instances.masks, true)
 
 
 def test_chances_of_pixels_follow_the_true_masks() -> None:
