@@ -277,6 +277,7 @@ def provenance_rows(run: Run, facts: Mapping[str, Any]) -> list[tuple[str, list[
         "Code": code,
         "Wall time": times,
         "Training": {key: facts.get(key) for key in _TRAINING},
+        "First weights": _first_weights(facts.get("init")),
         "Digests": record.get("digests", {}),
         "Hardware": {**_mapping(origin.get("hardware")), "device": origin.get("device")},
         "Cost": run.profile,
@@ -284,6 +285,19 @@ def provenance_rows(run: Run, facts: Mapping[str, Any]) -> list[tuple[str, list[
     }
     listed = {title: _listed(values) for title, values in sections.items()}
     return [(title, rows) for title, rows in listed.items() if rows]
+
+
+def _first_weights(start: Any) -> dict[str, Any]:
+    """Return what a training took from the weights that its recipe starts from."""
+    if not isinstance(start, Mapping):
+        return {}
+    counts = {"not in them": len(start["kept"]), "not used": len(start["unused"])}
+    return {
+        "from": start["from"],
+        "sha256": start["weights"],
+        "tensors taken": start["taken"],
+        **counts,
+    }
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
