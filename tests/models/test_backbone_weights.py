@@ -121,6 +121,38 @@ def test_every_network_built_from_vgg16_is_filled(
         assert {k: v.numel() for k, v in part.items()} == {k: v.numel() for k, v in own.items()}
 
 
+def test_files_of_torchvision_are_read_as_they_are_published(tmp_path: Path) -> None:
+    network = torchvision.models.resnet18(weights=None)
+    file = tmp_path / "resnet18.pth"
+    torch.save(network.state_dict(), file)
+    backbone = create_backbone("resnet18", weights=str(file))
+    assert torch.equal(backbone.state_dict()["conv1.weight"], network.conv1.weight)
+
+
+class Harm:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"conv1.weight": Harm()}, "cannot be read without running code"),
+        ({"model": {"conv1.weight": torch.zeros(1)}}, "expected tensors by name"),
+        ([torch.zeros(1)], "expected tensors by name"),
+    ],
+)
+def test_pickles_of_anything_else_are_refused(content, words, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(content, file)
+    with pytest.raises(DataError, match=words):
+        create_backbone("resnet18", weights=str(file))
+    file.write_bytes(b"no file of torch")
+    with pytest.raises(DataError, match="cannot be read"):
+        create_backbone("resnet18", weights=str(file))
+    assert "never run" not in capsys.readouterr().out
+
+
 def test_files_of_other_networks_are_refused(tmp_path: Path, vgg16) -> None:
     network, _ = vgg16
     file = tmp_path / "other.safetensors"
