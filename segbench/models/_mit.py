@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features, load_weights
+from segbench.backbones import Backbone, Features
+from segbench.pretrained import load_weights
 
 EPS = 1e-6
 MLP_RATIO = 4

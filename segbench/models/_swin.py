@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.swin_transformer import SwinTransformer
 
-from segbench.backbones import Backbone, Features, State, load_weights, torchvision_state
+from segbench.backbones import Backbone, Features
+from segbench.pretrained import State, load_weights, torchvision_state
 
 PATCH = 4
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segbench.backbones import classifier_state
 from segbench.errors import DataError
+from segbench.pretrained import classifier_state
 
 FULLY_CONNECTED = ("classifier.0", "classifier.3")
 """torchvision's names of fc6 and fc7."""

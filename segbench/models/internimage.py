@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features, load_weights
+from segbench.backbones import Backbone, Features
 from segbench.layers.dcnv3 import DCNv3
 from segbench.models.upernet import UPerNet
+from segbench.pretrained import load_weights
 from segbench.registry import register_model
 
 STAGES = 4

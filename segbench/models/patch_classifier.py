@@ -16,10 +16,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.backbones import classifier_state
 from segbench.layers.bilinear import linear_as_convolution
 from segbench.layers.conv import resize
 from segbench.models._semantic import SemanticModel, SemanticTargets
+from segbench.pretrained import classifier_state
 from segbench.registry import register_model
 
 WINDOWS_AT_ONCE = 256

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features, load_weights
+from segbench.backbones import Backbone, Features
 from segbench.layers.depthwise_sum import DepthwiseSum, merge
 from segbench.models.upernet import UPerNet
+from segbench.pretrained import load_weights
 from segbench.registry import register_model
 
 DEPTHS = (2, 2, 18, 2)

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features, load_weights
+from segbench.backbones import Backbone, Features
 from segbench.errors import ConfigError
 from segbench.layers.depthwise_sum import DepthwiseSum, merge
 from segbench.models.upernet import UPerNet
+from segbench.pretrained import load_weights
 from segbench.registry import register_model
 
 KERNELS = (51, 49, 47, 13)

@@ -18,8 +18,8 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from segbench.backbones import classifier_state
 from segbench.models._semantic import SemanticModel
+from segbench.pretrained import classifier_state
 from segbench.registry import register_model
 
 

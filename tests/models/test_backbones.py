@@ -14,8 +14,9 @@ import torchvision
 from safetensors.torch import save_file
 
 from segbench import backbones
-from segbench.backbones import classifier_state, create_backbone, lite0_state
+from segbench.backbones import create_backbone
 from segbench.errors import ConfigError, DataError, MissingDependency
+from segbench.pretrained import classifier_state, lite0_state
 
 CASES = [
     ("vgg16", 32, {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512}),
