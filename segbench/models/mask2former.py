@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.backbones import Backbone, create_backbone
+from segbench.backbones import Backbone, Features, create_backbone
 from segbench.errors import ConfigError
-from segbench.layers.conv import resize
+from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.models._detection import DetectionTargets, Sizes
 from segbench.models._mask2former_loss import MaskCriterion, MaskTruth
@@ -59,7 +59,7 @@ class QueryParts(PanopticParts):
 
 
 class Mask2Former(nn.Module):
-    """A backbone, a pixel decoder on four of its maps, and the query decoder.
+    """A backbone, a pixel decoder on its maps of strides 4 to 32, and the query decoder.
 
     ``task`` says what ``predict`` returns; ``panoptic_threshold`` and ``panoptic_overlap`` are
     those of ``merge_masks``.
@@ -76,8 +76,6 @@ class Mask2Former(nn.Module):
         encoder_feedforward: Hidden channels of a layer of the pixel decoder.
         decoder_feedforward: Hidden channels of a layer of the query decoder.
         criterion: The loss of one prediction; None: the paper's.
-        maps: Names of the maps: that of the masks, of stride 4, then those that attend to each
-            other, finest first.
     """
 
     replaceable: tuple[str, ...] = ("semantic", "masks")
@@ -87,7 +85,7 @@ class Mask2Former(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone | ResidualTrunk,
+        backbone: Backbone,
         num_things: int,
         num_stuff: int,
         *,
@@ -99,15 +97,13 @@ class Mask2Former(nn.Module):
         encoder_feedforward: int = 1024,
         decoder_feedforward: int = 2048,
         criterion: MaskCriterion | None = None,
-        maps: Sequence[str] = MAPS,
     ) -> None:
         super().__init__()
         self.num_things, self.num_stuff = num_things, num_stuff
         self.criterion = criterion or MaskCriterion()
         self.backbone = backbone
-        self.maps = tuple(maps)
         self.pixel_decoder = PixelDecoder(
-            [backbone.channels[name] for name in self.maps],
+            [backbone.channels[name] for name in MAPS],
             width,
             layers=encoder_layers,
             heads=heads,
@@ -136,9 +132,7 @@ class Mask2Former(nn.Module):
         features = self.backbone(
             functional.pad(images, (0, -width % DIVISOR, 0, -height % DIVISOR))
         )
-        predictions = self.query_decoder(
-            *self.pixel_decoder([features[name] for name in self.maps])
-        )
+        predictions = self.query_decoder(*self.pixel_decoder([features[name] for name in MAPS]))
         if not self.training:
             predictions = predictions[-1:]
         outputs: dict[str, Any] = {
@@ -228,7 +222,7 @@ class Mask2Former(nn.Module):
 
     def backbone_layers(self) -> list[list[nn.Parameter]]:
         """Return the layers that ``layer_decay`` tells apart, first to last."""
-        return self.backbone.layers() if isinstance(self.backbone, Backbone) else []
+        return self.backbone.layers()
 
     def _truth(self, targets: DetectionTargets, index: int, size: tuple[int, int]) -> MaskTruth:
         """Return the masks of one image, padded to ``size``."""
@@ -320,6 +314,25 @@ def _mixture(classes: Tensor, chances: Tensor) -> Tensor:
 def _labels(scores: Tensor) -> IntArray:
     labels: IntArray = scores.argmax(dim=0).cpu().numpy()
     return labels.astype(np.uint8 if len(scores) <= IGNORE_INDEX else np.uint16)
+
+
+class TinyBackbone(Backbone):
+    """A small residual trunk with one more stage, of stride 32.
+
+    The trunk is called ``body`` as in the other tiny panoptic networks.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = ResidualTrunk(width)
+        deepest = self.body.channels["stride16"]
+        self.deeper = ConvNormAct(deepest, deepest, stride=2)
+        self.channels = {**self.body.channels, "stride32": deepest}
+
+    def forward(self, images: Tensor) -> Features:
+        """Return features at strides 2 to 32."""
+        maps: Features = self.body(images)
+        return {**maps, "stride32": self.deeper(maps["stride16"])}
 
 
 @register_model(
@@ -422,6 +435,47 @@ def mask2former_internimage_h(
 
 
 @register_model(
+    "mask2former_lite0",
+    task="panoptic",
+    also=("semantic", "instance"),
+    paper="Masked-attention Mask Transformer for Universal Image Segmentation",
+    year=2022,
+    display_name="Mask2Former",
+    backbone="efficientnet_lite0",
+)
+def mask2former_lite0(
+    num_things: int,
+    num_stuff: int,
+    *,
+    backbone_weights: str = "none",
+    queries: int = 50,
+    points: int = 2048,
+) -> Mask2Former:
+    """Return a narrow Mask2Former on a pretrained network small enough to fine-tune on a CPU.
+
+    Args:
+        num_things: Thing classes; 0 for a semantic network.
+        num_stuff: Stuff classes; 0 for an instance network.
+        backbone_weights: ``none``, ``imagenet`` or a safetensors file.
+        queries: Most masks of an image.
+        points: Points at which masks are compared.
+    """
+    backbone = create_backbone("efficientnet_lite0", weights=backbone_weights, frozen_norm=True)
+    return Mask2Former(
+        backbone,
+        num_things,
+        num_stuff,
+        width=128,
+        queries=queries,
+        encoder_layers=1,
+        decoder_layers=3,
+        encoder_feedforward=256,
+        decoder_feedforward=512,
+        criterion=MaskCriterion(points=points),
+    )
+
+
+@register_model(
     "mask2former_tiny",
     task="panoptic",
     also=("semantic", "instance"),
@@ -443,9 +497,7 @@ def mask2former_tiny(
     points: int = 512,
     class_weight: float = 4.0,
 ) -> Mask2Former:
-    """Return a small Mask2Former for a CPU: its queries read strides 16, 8 and 4.
-
-    With strides 32, 16 and 8 the masks of digits were learned, but hardly their classes.
+    """Return a small Mask2Former for a CPU.
 
     Args:
         num_things: Thing classes; 0 for a semantic network.
@@ -459,7 +511,7 @@ def mask2former_tiny(
         class_weight: Weight of the classes in matching and loss.
     """
     return Mask2Former(
-        ResidualTrunk(trunk_width),
+        TinyBackbone(trunk_width),
         num_things,
         num_stuff,
         width=width,
@@ -470,5 +522,4 @@ def mask2former_tiny(
         encoder_feedforward=2 * width,
         decoder_feedforward=4 * width,
         criterion=MaskCriterion(points=points, class_weight=class_weight),
-        maps=("stride4", "stride4", "stride8", "stride16"),
     )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from segbench.errors import ConfigError
@@ -219,6 +220,45 @@ def panoptic_fpn_resnet50(num_things: int, num_stuff: int, **options: Any) -> Pa
 def panoptic_fpn_resnet101(num_things: int, num_stuff: int, **options: Any) -> PanopticFPN:
     """Build Panoptic FPN on ResNet-101; arguments as for ResNet-50."""
     return _full("resnet101", num_things, num_stuff, **options)
+
+
+@register_model(
+    "panoptic_fpn_lite0",
+    task="panoptic",
+    paper="Panoptic Feature Pyramid Networks",
+    year=2019,
+    display_name="Panoptic FPN",
+    backbone="EfficientNet-Lite0 FPN",
+)
+def panoptic_fpn_lite0(
+    num_things: int,
+    num_stuff: int,
+    *,
+    anchor_sizes: Sequence[int] = (64, 128, 256),
+    backbone_weights: str = "none",
+) -> PanopticFPN:
+    """Build Panoptic FPN on a pretrained network small enough to fine-tune on a CPU.
+
+    Args:
+        num_things: Thing classes.
+        num_stuff: Stuff classes.
+        anchor_sizes: Square root of the anchors' area in pixels at strides 8, 16 and 32.
+        backbone_weights: ``none``, ``imagenet`` or a safetensors file.
+    """
+    levels = ("1", "2", "3")
+    anchors = AnchorGenerator(tuple((s,) for s in anchor_sizes), ((0.5, 1.0, 2.0),) * len(levels))
+    backbone = BackbonePyramid(
+        "efficientnet_lite0", out_channels=64, backbone_weights=backbone_weights
+    )
+    return PanopticFPN(
+        backbone,
+        num_things,
+        num_stuff,
+        semantic_channels=64,
+        semantic_groups=16,
+        proposal_levels=levels,
+        **small_parts(num_things + 1, anchors=anchors, levels=levels, sampling_ratio=2),
+    )
 
 
 @register_model(
