@@ -62,8 +62,10 @@ def main():
             "mIoU, percentile, draws included": partial(
                 fresh, stats.interval, parts, POOLED, "miou", method="percentile"
             ),
-            "mIoU, BCa, draws included": partial(fresh, stats.interval, parts, POOLED, "miou"),
-            "mIoU, BCa": partial(stats.interval, parts, POOLED, "miou"),
+            "mIoU, t interval, draws included": partial(
+                fresh, stats.interval, parts, POOLED, "miou"
+            ),
+            "mIoU, t interval": partial(stats.interval, parts, POOLED, "miou"),
             "comparison of two runs": partial(stats.compare, parts, other, POOLED, "miou"),
         },
         rounds=options.rounds,
@@ -82,7 +84,7 @@ def others(number, rounds):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "counts.npz"
         save_counts(path, ade)
-        print(f"other tasks, {number} images, 1,000 resamples and BCa")
+        print(f"other tasks, {number} images, 1,000 resamples, t intervals")
         compare(
             {
                 "mIoU, 150 classes": partial(stats.interval, ade, POOLED, "miou"),

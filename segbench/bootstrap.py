@@ -2,8 +2,9 @@
 
 Percentiles of few images are too narrow by the factor between normal and t quantiles; they
 are taken that much further out (Hesterberg 2015, "expanded percentile"). BCa (Efron 1987)
-also takes out bias and skew; where the bias is larger than the spread, as of AP on few images,
-nothing is left of its percentiles, and the draws themselves are moved (``shifted``).
+also takes out bias and skew. A mean over classes, some of them on few images, has neither enough
+spread in its draws nor its true bias: it is given a t interval around what is left without the
+bias (``student``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MIN_IMAGES = 10
 """Fewer images say too little of their own spread."""
 MAX_JACKKNIFE = 500
 """Groups of images that are left out in turn, for the skew of BCa."""
+JACKKNIFE = 0.75
+"""Its share in the variance of a mean over classes; the rest is that of the draws."""
 
 
 @lru_cache(maxsize=4)
@@ -97,24 +100,67 @@ def tail_of(quantile: float | FloatArray, images: int) -> FloatArray:
     return below
 
 
-def shifted(values: FloatArray, estimate: float, left_out: FloatArray) -> FloatArray:
-    """Move draws to where the estimate would be without its bias, and widen them if needed.
+@dataclass(frozen=True)
+class Percentiles:
+    """Sorted draws and which of them end an interval."""
 
-    Draws lie above the estimate by about as much as the estimate above the truth, so they are
-    moved down by twice that. What is on one image only is the same in all draws that have it:
-    they say too little of its spread, and are widened to that of the jackknife.
+    ordered: FloatArray
+    shape: Shape
+
+    def ends(self, level: float, lowest: float, highest: float) -> tuple[float, float]:
+        """Return the interval of a level, within bounds."""
+        return self.shape.ends(self.ordered, level, lowest, highest)
+
+    def p_of_zero(self) -> float:
+        """Return 1 - level of the widest interval that leaves out 0."""
+        return self.shape.p_of_zero(self.ordered)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A t distribution around ``centre``."""
+
+    centre: float
+    spread: float
+    freedom: float
+
+    def ends(self, level: float, lowest: float, highest: float) -> tuple[float, float]:
+        """Return the interval of a level, within bounds."""
+        half = -float(stdtrit(self.freedom, (1 - level) / 2)) * self.spread
+        low, high = np.clip([self.centre - half, self.centre + half], lowest, highest).tolist()
+        return low, high
+
+    def p_of_zero(self) -> float:
+        """Return 1 - level of the widest interval that leaves out 0."""
+        if self.spread == 0:
+            return float(self.centre == 0)
+        return float(2 * stdtr(self.freedom, -abs(self.centre) / self.spread))
+
+
+def student(values: FloatArray, centre: float, left_out: FloatArray, variance: float) -> Student:
+    """Return how an estimate without its bias scatters.
+
+    Draws say too little: what is on one image only is the same in all draws that have it. The
+    jackknife says a little too much; the truth is nearer to it (decision 0007). Degrees of freedom
+    are those of its variance, to which a few images may have given nearly all (Satterthwaite).
 
     Args:
         values: [R], the score of each draw.
-        estimate: The score.
-        left_out: [G], the score without each image, or group of images.
+        centre: The score without its bias.
+        left_out: [G], the same without each image, or group of images.
+        variance: Of the bias.
     """
-    mean, spread = float(values.mean()), float(values.std())
     known = left_out[~np.isnan(left_out)]
-    jackknife = float(known.std()) * math.sqrt(max(len(known) - 1, 0)) if len(known) else 0.0
-    factor = max(1.0, jackknife / spread) if spread else 1.0
-    moved: FloatArray = 2 * estimate - mean + (values - mean) * factor
-    return moved
+    if len(known) < 2:
+        return Student(centre, math.sqrt(float(values.var()) + variance), 1.0)
+    squares = (known - known.mean()) ** 2
+    jackknife = float(squares.sum()) * (len(known) - 1) / len(known)
+    freedom = float(len(known) - 1)
+    if squares.any():
+        peak = float((squares**2).mean() / squares.mean() ** 2)
+        freedom = min(freedom, 2 * len(known) / max(peak - 1, 1e-9))
+    spread = (1 - JACKKNIFE) * float(values.var()) + JACKKNIFE * jackknife + variance
+    return Student(centre, math.sqrt(spread), freedom)
 
 
 def shape_of(values: FloatArray, estimate: float, left_out: FloatArray, images: int) -> Shape:

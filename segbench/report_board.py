@@ -63,6 +63,12 @@ class Board:
         found = {m.key: dict.fromkeys(row.condition(m.key) for row in rows) for m in self.costs}
         return {key: [text for text in texts if text] for key, texts in found.items()}
 
+    @cached_property
+    def without_interval(self) -> list[str]:
+        """Why rows have no interval, each reason once."""
+        values = (value for row in self.all_rows for value in row.values.values())
+        return sorted({value.no_interval for value in values if value.no_interval})
+
     @property
     def primary(self) -> Metric:
         return primary(self.task)

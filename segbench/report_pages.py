@@ -14,7 +14,7 @@ from segbench.report_figures import Figures, board_curves, heat_map, pareto_axes
 from segbench.report_media import Gallery
 from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
 from segbench.report_oracles import network_of, oracle_table
-from segbench.report_ranks import interval_of
+from segbench.report_ranks import interval_of, no_interval_of
 from segbench.report_rows import Cell, model_entry, status_of
 from segbench.report_rules import rule_table
 from segbench.report_runs import (
@@ -151,6 +151,7 @@ def _part(site: Site, run: Run, cell: Cell, figures: Figures) -> dict[str, Any]:
         "cell": cell,
         "scores": score_rows(cell),
         "interval": interval_of(cell["record"], primary(cell["task"])),
+        "no_interval": no_interval_of(cell["record"], primary(cell["task"])),
         "more": more_scores(cell),
         "classes": class_table(cell),
         "ious": iou_table(cell),

@@ -15,7 +15,7 @@ Mark = Literal["", "best", "second"]
 METHODS = {
     "bca": "BCa bootstrap",
     "percentile": "percentile bootstrap",
-    "shifted": "percentile bootstrap without its bias",
+    "student": "t interval from bootstrap and jackknife, without the bias of few images a class",
 }
 
 
@@ -49,6 +49,12 @@ def interval_of(record: Mapping[str, Any], metric: Metric) -> ScoreInterval | No
     return ScoreInterval(metric, *ends, found["level"], method, found["resamples"])
 
 
+def no_interval_of(record: Mapping[str, Any], metric: Metric) -> str | None:
+    """Return why a record holds no interval of a score; None where it holds one or says nothing."""
+    found = (record.get("intervals") or {}).get(metric.key) or {}
+    return None if found.get("low") is not None else found.get("reason")
+
+
 def percent_text(level: float) -> str:
     """Return a level such as 0.95 as ``95 %``, with a space that does not break."""
     return f"{100 * level:g}\N{NO-BREAK SPACE}%"
@@ -58,7 +64,7 @@ def percent_text(level: float) -> str:
 class Value:
     """One number of a row as it is shown; ``raw`` is the mean over seeds, as stored.
 
-    ``interval`` is that of one run: a mean over seeds has none.
+    ``interval`` is that of one run: a mean over seeds has none; ``no_interval``: why it has none.
     """
 
     metric: Metric
@@ -67,6 +73,7 @@ class Value:
     count: int = 0
     mark: Mark = ""
     interval: ScoreInterval | None = None
+    no_interval: str | None = None
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segbench.report_metrics import COSTS, MEMORY, Metric, duration, input_size
-from segbench.report_ranks import Value, interval_of, value_of
+from segbench.report_ranks import Value, interval_of, no_interval_of, value_of
 from segbench.report_submissions import submitted
 from segbench.types import UNRANKED
 
@@ -114,8 +114,9 @@ def row_of(cells: Sequence[Cell], metrics: Sequence[Metric], models: Mapping[str
         m.key: value_of(m, [c["record"]["scores"].get(m.key) for c in scored]) for m in metrics
     }
     if len(scored) == 1:
-        interval = interval_of(scored[0]["record"], metrics[0])
-        values[metrics[0].key] = replace(values[metrics[0].key], interval=interval)
+        record, first = scored[0]["record"], metrics[0]
+        interval, none = interval_of(record, first), no_interval_of(record, first)
+        values[first.key] = replace(values[first.key], interval=interval, no_interval=none)
     profiles = [cell["profile"] for cell in cells if cell.get("profile")]
     for metric in (*COSTS, MEMORY):
         costs = [profile.get(metric.key) for profile in profiles]

@@ -13,31 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from segbench.bootstrap import (
-    MIN_IMAGES,
-    Shape,
-    jackknife_weights,
-    resample_weights,
-    shape_of,
-    shifted,
-)
+from segbench.bootstrap import MIN_IMAGES, resample_weights
 from segbench.errors import ConfigError, DataError
 from segbench.evaluation.counts import Counts
 from segbench.evaluation.instance import InstanceCounts
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.weighted import HEADLINE, Statistic, statistic
+from segbench.placing import Method, best_method, mean_values, place, refusal_of
 from segbench.types import FloatArray
 
 Parts = Mapping[str, Counts]
 Runs = Parts | Sequence[Parts]
 """What ``load_counts`` returns; a sequence is the seeds of one row, whose mean counts."""
-Method = Literal["percentile", "bca", "shifted"]
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -45,15 +37,14 @@ SEED = 0
 MIN_RESAMPLES = 200
 WORK = 500_000_000
 """Detections x resamples of AP that the interval of a record may cost: a few seconds."""
-_ROWS = 256
-"""Resamples evaluated at a time."""
 
 
 @dataclass(frozen=True)
 class Interval:
     """A score and where it may lie for other images of the same kind.
 
-    ``low`` and ``high`` are None where the score has no value or most resamples have none;
+    ``low`` and ``high`` are None where the score has no value, most resamples have none, or an
+    interval would not hold the truth as often as it says; ``reason`` says which.
     ``resamples`` are those with a value.
     """
 
@@ -63,6 +54,7 @@ class Interval:
     level: float
     method: Method
     resamples: int
+    reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,21 +65,22 @@ class Comparison:
     """The difference A - B over the same images.
 
     ``p`` is two-sided and agrees with the interval: ``separable`` means that the interval
-    leaves out 0, and p <= 1 - level.
+    leaves out 0, and p <= 1 - level. Without an interval ``reason`` says why there is none.
     """
 
     metric: str
     estimate_a: float
     estimate_b: float
     difference: float
-    low: float
-    high: float
-    p: float
+    low: float | None
+    high: float | None
+    p: float | None
     separable: bool
     level: float
     method: Method
     images: int
     resamples: int
+    reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -132,9 +125,9 @@ def interval(
         protocol: How counts become scores.
         metric: See ``segbench.evaluation.weighted.statistic``.
         level: Share of intervals that hold the truth, in (0, 1).
-        method: Default: ``best_method``. BCa corrects bias and skew of the plain percentiles,
-            ``shifted`` takes out the bias that few images give to AP; it always holds
-            the score itself.
+        method: Default: ``best_method``. BCa corrects bias and skew of the plain percentiles;
+            ``student``, for means over classes, takes out what few images of a class do, and
+            always holds the score itself.
         resamples: How many times images are drawn.
         seed: Of the draws; runs to be compared need one seed.
 
@@ -142,20 +135,23 @@ def interval(
         ConfigError: The metric or protocol does not fit, or the level is out of range.
         DataError: There are too few images.
     """
-    method = method or best_method(protocol)
     runs = _statistics(counts, protocol, metric)
+    method = method or best_method(runs)
     weights = resample_weights(len(runs[0].image_ids), resamples, seed)
     _check_level(level, resamples)
-    values = _mean_values(runs, weights)
-    known = np.sort(values[~np.isnan(values)])
     estimate = float(np.mean([run.estimate for run in runs]))
-    if math.isnan(estimate) or 2 * len(known) < resamples:
-        best = None if math.isnan(estimate) else estimate
-        return Interval(None, None, best, level, method, len(known))
-    left_out = np.zeros(0) if method == "percentile" else _left_out(runs)
-    known, shape = _placed(method, known, estimate, left_out, len(runs[0].image_ids))
-    low, high = shape.ends(known, level, 0.0, 1.0)
-    if method == "shifted":  # the bias can be larger than the spread
+    if math.isnan(estimate):
+        return Interval(None, None, None, level, method, 0, "the score has no value")
+    reason = refusal_of(runs) if method == "student" else None
+    if reason:
+        return Interval(None, None, estimate, level, method, 0, reason)
+    values = mean_values(runs, weights)
+    known = values[~np.isnan(values)]
+    if 2 * len(known) < resamples:
+        reason = "most resamples have no value"
+        return Interval(None, None, estimate, level, method, len(known), reason)
+    low, high = place(method, known, estimate, [runs]).ends(level, 0.0, 1.0)
+    if method == "student":  # the bias can be larger than the spread
         low, high = min(low, estimate), max(high, estimate)
     return Interval(low, high, estimate, level, method, len(known))
 
@@ -177,51 +173,22 @@ def compare(
         DataError: The images or their truths differ, or a score has no value.
     """
     _check_level(level, resamples)
-    method = method or best_method(protocol)
+    sides = [_statistics(each, protocol, metric) for each in (counts_a, counts_b)]
+    method = method or best_method(sides[0])
     rows = {"A": counts_a, "B": counts_b}
     drawn = draws(rows, protocol, metric, resamples=resamples, seed=seed)
-    values: FloatArray = np.sort(drawn.values[:, 0] - drawn.values[:, 1])
-    estimate_a, estimate_b = drawn.estimates.tolist()
-    left_out = np.zeros(0)
-    if method != "percentile":
-        sides = [_left_out(_statistics(each, protocol, metric)) for each in rows.values()]
-        left_out = sides[0] - sides[1]
-    difference = estimate_a - estimate_b
-    values, shape = _placed(method, values, difference, left_out, drawn.images)
-    low, high = shape.ends(values, level, -1.0, 1.0)
-    return Comparison(
-        metric,
-        estimate_a,
-        estimate_b,
-        difference,
-        low,
-        high,
-        shape.p_of_zero(values),
-        low > 0 or high < 0,
-        level,
-        method,
-        drawn.images,
-        len(values),
+    a, b = drawn.estimates.tolist()
+    undecided = Comparison(
+        metric, a, b, a - b, None, None, None, False, level, method, drawn.images, 0
     )
-
-
-def _placed(
-    method: Method, values: FloatArray, estimate: float, left_out: FloatArray, images: int
-) -> tuple[FloatArray, Shape]:
-    """Return sorted draws as the method places them, and which of them end the interval."""
-    if method == "shifted":
-        return shifted(values, estimate, left_out), Shape(images)
-    return values, shape_of(values, estimate, left_out, images)
-
-
-def best_method(protocol: Protocol) -> Method:
-    """Return the method whose intervals hold the truth as often as they say, by simulation.
-
-    AP of few images is too high: a curve's best precision from a recall on is a maximum, and
-    few images leave few points to it. Draws are too high by as much again, so that BCa finds
-    none of them below the score, and says nothing of its lower end.
-    """
-    return "shifted" if protocol.task == "instance" else "bca"
+    reason = refusal_of([*sides[0], *sides[1]]) if method == "student" else None
+    if reason:
+        return replace(undecided, reason=reason)
+    values: FloatArray = drawn.values[:, 0] - drawn.values[:, 1]
+    placed = place(method, values, a - b, sides)
+    low, high = placed.ends(level, -1.0, 1.0)
+    apart, p = low > 0 or high < 0, placed.p_of_zero()
+    return replace(undecided, low=low, high=high, p=p, separable=apart, resamples=len(values))
 
 
 def headline_intervals(parts: Parts, protocol: Protocol) -> dict[str, dict[str, Any]]:
@@ -237,7 +204,10 @@ def headline_intervals(parts: Parts, protocol: Protocol) -> dict[str, dict[str, 
     if isinstance(counts, InstanceCounts):
         resamples = min(RESAMPLES, max(MIN_RESAMPLES, WORK // max(1, len(counts.scores))))
     found = interval(parts, protocol, metric, resamples=resamples).as_dict()
-    return {metric: {key: found[key] for key in ("low", "high", "level", "method", "resamples")}}
+    kept = ["low", "high", "level", "method", "resamples"]
+    if found["reason"]:
+        kept.append("reason")
+    return {metric: {key: found[key] for key in kept}}
 
 
 def seed_spread(values: Sequence[float | None]) -> SeedSpread:
@@ -273,7 +243,7 @@ def draws(
     if missing:
         raise DataError(f"{metric} of '{missing[0]}' has no value under '{protocol.id}'")
     weights = resample_weights(len(first.image_ids), resamples, seed)
-    values = np.stack([_mean_values(runs, weights) for runs in found.values()], axis=1)
+    values = np.stack([mean_values(runs, weights) for runs in found.values()], axis=1)
     known = values[~np.isnan(values).any(axis=1)]
     if 2 * len(known) < resamples:
         raise DataError(
@@ -282,6 +252,14 @@ def draws(
             fix="compare another metric, or under a protocol that leaves absent classes out",
         )
     return Draws(tuple(found), len(first.image_ids), estimates, known)
+
+
+def refuse_few(rows: Mapping[str, Runs], protocol: Protocol, metric: str) -> None:
+    """Refuse rows whose scores have no interval for want of images of their classes."""
+    for name, counts in rows.items():
+        reason = refusal_of(_statistics(counts, protocol, metric))
+        if reason:
+            raise DataError(f"'{name}': {reason}", fix="score a larger split")
 
 
 def _statistics(counts: Runs, protocol: Protocol, metric: str) -> list[Statistic]:
@@ -319,16 +297,3 @@ def _check_paired(first: Statistic, other: Statistic, names: str) -> None:
             f"{names} were scored against different truths, {where}",
             fix="prepare the dataset once and evaluate both again",
         )
-
-
-def _mean_values(runs: Sequence[Statistic], weights: NDArray[Any]) -> FloatArray:
-    """Return the score of each resample [R], the mean over runs."""
-    starts = range(0, len(weights), _ROWS)
-    blocks = (weights[start : start + _ROWS].astype(np.float64) for start in starts)
-    columns = [np.mean([run.evaluate(block) for run in runs], axis=0) for block in blocks]
-    return np.concatenate(columns)
-
-
-def _left_out(runs: Sequence[Statistic]) -> FloatArray:
-    """Return the score without each group of images in turn."""
-    return _mean_values(runs, jackknife_weights(len(runs[0].image_ids)))

@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from segbench.bootstrap import tail_of
 from segbench.evaluation.protocol import Protocol
-from segbench.stats import LEVEL, RESAMPLES, SEED, Draws, Runs, draws
+from segbench.stats import LEVEL, RESAMPLES, SEED, Draws, Runs, draws, refuse_few
 from segbench.types import BoolArray, FloatArray
 
 _EQUAL = 1e-12
@@ -65,11 +65,12 @@ def tie_groups(
         seed: Of the draws.
 
     Raises:
-        DataError: Images or truths differ between rows, there are too few images, or a row
-            has no value.
+        DataError: Images or truths differ between rows, there are too few images, all in all
+            or of most classes, or a row has no value.
     """
     if not rows:
         return []
+    refuse_few(rows, protocol, metric)
     drawn = draws(rows, protocol, metric, resamples=resamples, seed=seed)
     p = pairwise_p(drawn)
     order = np.argsort(-drawn.estimates, kind="stable")

@@ -82,10 +82,13 @@ def _show(
     ):
         over = f"  (sd over {spread['n']} seeds {100 * spread['sd']:.2f})" if spread["sd"] else ""
         click.echo(f"{letter}  {100 * value:6.2f}{over}  {row.name}")
+    difference = f"A - B  {100 * found.difference:+.2f}  "
+    if found.low is None or found.high is None or found.p is None:
+        click.echo(f"{difference}no interval: {found.reason}")
+        click.echo("not separable: whether A or B is better cannot be said from these images")
+        return
     low, high, p = 100 * found.low, 100 * found.high, found.p
-    click.echo(
-        f"A - B  {100 * found.difference:+.2f}  {percent} interval {low:+.2f} to {high:+.2f}"
-    )
+    click.echo(f"{difference}{percent} interval {low:+.2f} to {high:+.2f}")
     verdict = "not separable: these images do not tell A from B"
     if found.separable:
         verdict = (

@@ -40,13 +40,14 @@ BOUNDARY_HELP = "Also score boundaries; takes two to ten times as long."
 @click.option("--protocol", help="Protocol id; default: the generic one of the task.")
 @click.option("--errors", is_flag=True, help="Instance: also say where AP50 is lost (TIDE).")
 @click.option("--boundary", is_flag=True, help=BOUNDARY_HELP)
+@click.option("--interval", is_flag=True, help="Also give the 95 % interval of the main score.")
 @click.option("--out", type=PATH, help="Folder for scores.json and counts.npz.")
 @output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def score(
     task: str, gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None,
     num_classes: int | None, protocol: str | None, errors: bool, boundary: bool,
-    out: Path | None, workers: int, as_json: bool,
+    interval: bool, out: Path | None, workers: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Score prediction files of any framework under a named protocol.
 
@@ -79,6 +80,8 @@ def score(
         click.echo(f"warning: {warning}", err=True)
     result: dict[str, Any] = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
     result |= {"warnings": warnings}
+    if interval:
+        result["intervals"] = _intervals(parts, chosen)
     if errors:
         result["errors"] = error_split.split(gt, pred)
     if out is not None:
@@ -91,8 +94,29 @@ def score(
     click.echo(f"protocol {chosen.id}: {chosen.title}")
     plain = {k: v for k, v in scores.items() if k != "per_class"}
     output.facts({k: None if v is None else _shown(v) for k, v in plain.items()})
+    for metric, found in result.get("intervals", {}).items():
+        click.echo(_interval_text(metric, found))
     if errors:
         error_split.show(result["errors"])
+
+
+def _intervals(parts: dict[str, Counts], protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """Return the interval of the main score, or why there is none."""
+    from segbench.bootstrap import MIN_IMAGES
+    from segbench.evaluation.weighted import HEADLINE
+    from segbench.stats import headline_intervals
+
+    number = len(next(iter(parts.values())).image_ids)
+    reason = f"{number} images are too few, {MIN_IMAGES} are needed"
+    none = {HEADLINE[protocol.task]: {"low": None, "high": None, "reason": reason}}
+    return headline_intervals(parts, protocol) or none
+
+
+def _interval_text(metric: str, found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return f"no interval of {metric}: {found['reason']}"
+    ends = f"{100 * found['low']:.2f} to {100 * found['high']:.2f}"
+    return f"{100 * found['level']:g} % interval of {metric}: {ends}"
 
 
 def _named(scores: dict[str, Any], protocol: Protocol) -> dict[str, Any]:

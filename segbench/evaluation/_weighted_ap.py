@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from segbench.evaluation._weighted_semantic import divide, mean_known
+from segbench.evaluation._class_mean import ClassMean, divide
 from segbench.evaluation.instance import IOU_KEYS, InstanceCounts
 from segbench.types import BoolArray, FloatArray, IntArray
 
@@ -32,6 +32,9 @@ METRICS: Mapping[str, bool] = {
 _AREAS = {"small": 1, "medium": 2, "large": 3}
 _THRESHOLDS = {key: slice(place, place + 1) for place, key in enumerate(IOU_KEYS)}
 _MAX_DETECTIONS = {"ar_1": 1, "ar_10": 10}
+DECAY = 0.5
+"""AP of few images is too high by what falls with the root of their number: a best precision from a
+recall on is a maximum of what scatters."""
 _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
 
@@ -53,8 +56,11 @@ def evaluator(
     truth = _truths(counts, place, area)
     classes = [_class(counts, place, k, area, key) for k in wanted]
     chosen = truth[:, list(wanted)].astype(np.float64)
-    measure = _average_recall if key.startswith("ar") else _average_precision
-    return _truths(counts, place, 0), partial(_mean_over_classes, classes, chosen, measure)
+    recall = key.startswith("ar")
+    measure = _average_recall if recall else _average_precision
+    values = partial(_class_values, classes, chosen, measure)
+    decay = 1.0 if recall else DECAY
+    return _truths(counts, place, 0), ClassMean(values, chosen > 0, decay)
 
 
 def _truths(counts: InstanceCounts, place: IntArray, area: int) -> IntArray:
@@ -77,18 +83,19 @@ def _class(counts: InstanceCounts, place: IntArray, k: int, area: int, key: str)
     return _Class(place[counts.cells[cell[best_first], 1]], hit, ~ignored)
 
 
-def _mean_over_classes(
+def _class_values(
     classes: list[_Class],
     truth: FloatArray,
     measure: Callable[[_Class, FloatArray, FloatArray], FloatArray],
     weights: FloatArray,
 ) -> FloatArray:
-    """Return the mean over the classes that have truth in the resample."""
+    """Return the score of each class [R, C], NaN where it has no truth in the resample."""
     totals = weights @ truth
     values = np.full(totals.shape, np.nan)
     for k, each in enumerate(classes):
         values[:, k] = measure(each, weights, totals[:, k])
-    return mean_known(np.where(totals > 0, values, np.nan))
+    known: FloatArray = np.where(totals > 0, values, np.nan)
+    return known
 
 
 def _average_recall(each: _Class, weights: FloatArray, truths: FloatArray) -> FloatArray:

@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 
 from segbench.classes.cityscapes import CLASSES
-from segbench.evaluation._weighted_semantic import divide, mean_known
+from segbench.evaluation._class_mean import ClassMean, divide, mean_known
+from segbench.evaluation._weighted_ap import DECAY
 from segbench.evaluation.cityscapes import THING_IDS
 from segbench.evaluation.cityscapes_ap import (
     OVERLAPS,
@@ -83,7 +84,8 @@ def overlap_evaluator(
     examples = [
         [_Curve.of(e, place) for e in list(examples_of(classes[k]))[:levels]] for k in wanted
     ]
-    return truth, partial(_average, examples, truth[:, list(wanted)].astype(np.float64))
+    chosen = truth[:, list(wanted)].astype(np.float64)
+    return truth, ClassMean(partial(_class_values, examples, chosen), chosen > 0, DECAY)
 
 
 class _Curve:
@@ -118,10 +120,10 @@ class _Curve:
         return sums
 
 
-def _average(
+def _class_values(
     classes: Sequence[Sequence[_Curve]], truth: FloatArray, weights: FloatArray
 ) -> FloatArray:
-    """Return the mean over thresholds and the classes that have truth in the resample."""
+    """Return the mean over thresholds of each class [R, C], NaN without truth in the resample."""
     totals = weights @ truth
     values = np.zeros(totals.shape)
     for k, curves in enumerate(classes):
@@ -131,4 +133,5 @@ def _average(
                 rows = slice(start, start + step)
                 values[rows, k] += curve.area(weights[rows], totals[rows, k])
         values[:, k] /= len(curves)
-    return mean_known(np.where(totals > 0, values, np.nan))
+    known: FloatArray = np.where(totals > 0, values, np.nan)
+    return known

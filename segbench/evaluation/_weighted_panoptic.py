@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from segbench.evaluation._weighted_semantic import divide, mean_known
+from segbench.evaluation._class_mean import ClassMean, divide
 from segbench.evaluation.panoptic import PanopticCounts
 from segbench.types import FloatArray, IntArray
 
@@ -27,16 +27,15 @@ def evaluator(
     columns = np.flatnonzero(groups[key[2:]]) if index is None else np.array([index])
     chosen = sums[:, :, columns]
 
-    def evaluate(weights: FloatArray) -> FloatArray:
+    def values(weights: FloatArray) -> FloatArray:
         iou, tp, fp, fn = (weights @ table for table in chosen)
         whole = tp + 0.5 * fp + 0.5 * fn
         if key.startswith("sq"):
-            values = np.where((tp == 0) & (whole > 0), 0.0, divide(iou, tp))
-        else:
-            values = divide(tp if key.startswith("rq") else iou, whole)
-        return mean_known(values)
+            return np.where((tp == 0) & (whole > 0), 0.0, divide(iou, tp))
+        return divide(tp if key.startswith("rq") else iou, whole)
 
-    return (sums[1] + sums[3]).astype(np.int64), evaluate
+    truth = (sums[1] + sums[3]).astype(np.int64)
+    return truth, ClassMean(values, truth[:, columns] > 0)
 
 
 def image_sums(counts: PanopticCounts, place: IntArray) -> FloatArray:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from segbench.evaluation._class_mean import ClassMean, divide, mean_known
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.semantic import SemanticCounts
 from segbench.types import BoolArray, FloatArray, IntArray
@@ -29,7 +30,28 @@ def evaluator(
     ratios = partial(class_ratios, tables, protocol=protocol)
     if index is not None:
         return truth, lambda weights: ratios(weights, kind=key)[0][:, index]
+    if key in _MEAN_OF:
+        return truth, class_mean(partial(ratios, kind=_MEAN_OF[key]), tables[1], protocol)
     return truth, partial(_overall, tables, ratios, key=key)
+
+
+def class_mean(
+    ratios: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    truth: FloatArray,
+    protocol: Protocol,
+) -> Callable[[FloatArray], FloatArray]:
+    """Return the mean of class ratios, as one over classes where the protocol's is one.
+
+    Args:
+        ratios: Weights to what ``class_ratios`` returns.
+        truth: [N, C], pixels of each image and class.
+        protocol: Its averaging and absent-class rule.
+    """
+    rule = protocol.absent_class
+    if protocol.averaging == "per_image" or rule == "undefined":
+        return lambda weights: ratios(weights)[1]
+    absent = rule in ("zero", "one")
+    return ClassMean(lambda weights: ratios(weights)[0], truth > 0, absent=absent)
 
 
 def image_totals(counts: SemanticCounts, place: IntArray, protocol: Protocol) -> FloatArray:
@@ -117,8 +139,6 @@ def _overall(
     *,
     key: str,
 ) -> FloatArray:
-    if key in _MEAN_OF:
-        return ratios(weights, kind=_MEAN_OF[key])[1]
     truth = weights @ tables[1]
     accuracy = divide((weights @ tables[0]).sum(axis=1), truth.sum(axis=1))
     if key == "pixel_accuracy":
@@ -127,16 +147,3 @@ def _overall(
     if key == "official_score":
         return (accuracy + mean) / 2
     return divide((truth * np.nan_to_num(classes)).sum(axis=1), truth.sum(axis=1))
-
-
-def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Return the quotients; NaN where the denominator is 0."""
-    out = np.full(np.shape(numerator), np.nan)
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
-    return out
-
-
-def mean_known(values: FloatArray) -> FloatArray:
-    """Return the mean of each row's known values; NaN where there are none."""
-    known = ~np.isnan(values)
-    return divide(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1).astype(np.float64))

@@ -17,12 +17,8 @@ import numpy as np
 
 from segbench.errors import ConfigError
 from segbench.evaluation import panoptic
-from segbench.evaluation._weighted_semantic import (
-    class_ratios,
-    divide,
-    image_totals,
-    mean_known,
-)
+from segbench.evaluation._class_mean import divide, mean_known
+from segbench.evaluation._weighted_semantic import class_mean, class_ratios, image_totals
 from segbench.evaluation.boundary_panoptic import boundary_matches
 from segbench.evaluation.boundary_semantic import BoundaryTables
 from segbench.evaluation.panoptic import PanopticCounts
@@ -128,7 +124,7 @@ def evaluator(
     ratios = _ratios(counts, place, protocol, key)
     truth = _totals(counts, place, protocol)[1].astype(np.int64)
     if index is None:
-        return truth, lambda weights: ratios(weights)[1]
+        return truth, class_mean(ratios, truth, protocol)
     return truth, lambda weights: ratios(weights)[0][:, index]
 
 

@@ -150,6 +150,25 @@ def panoptic_files(folder, areas=(4, 4)):
     return ["--task", "panoptic", "--gt", folder / "gt.json", "--pred", folder / "pred.json"]
 
 
+def test_an_interval_is_given_on_demand_or_why_there_is_none(run, tmp_path):
+    code, out, _ = run("score", *panoptic_files(tmp_path), "--interval")
+    assert code == 0
+    assert "no interval of pq: 1 images are too few, 10 are needed" in out
+    folders = tmp_path / "truth", tmp_path / "guess"
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        truth = rng.integers(0, 3, (4, 5)).astype(np.uint8)
+        wrong = np.where(rng.random(truth.shape) < 0.3, 0, truth).astype(np.uint8)
+        for folder, labels in zip(folders, (truth, wrong), strict=True):
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(labels).save(folder / f"{i}.png")
+    command = ["--task", "semantic", "--gt", folders[0], "--pred", folders[1], "--num-classes", 3]
+    assert "95 % interval of miou: " in run("score", *command, "--interval")[1]
+    found = json.loads(run("score", *command, "--interval", "--json")[1])
+    assert found["intervals"]["miou"]["low"] < found["scores"]["miou"]
+    assert "intervals" not in json.loads(run("score", *command, "--json")[1])
+
+
 def test_cityscapes_panoptic_needs_its_categories(run, tmp_path):
     code, _, err = run("score", *panoptic_files(tmp_path), "--protocol", "cityscapes-panoptic")
     assert code == 2

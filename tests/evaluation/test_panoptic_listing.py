@@ -1,4 +1,4 @@
-"""Segments read where their image is counted: the same counts and messages as reading all at once."""
+"""Segments read where their image is counted: counts and messages of reading all at once."""
 
 import copy
 import json

@@ -163,6 +163,17 @@ def test_a_record_without_an_interval_shows_none(found):
     assert interval_of(found, MIOU) is None
 
 
+def test_a_board_says_why_a_run_has_no_interval():
+    cells = [cell("one", 0.5), cell("two", 0.4)]
+    reason = "too few images a class: 1 of 9 classes are on 10 images or more, 3 are needed"
+    cells[0]["record"]["intervals"] = {"miou": {"low": None, "high": None, "reason": reason}}
+    (board,) = boards(*cells)
+    found = {row.experiment: row.values["miou"] for row in board.rows}
+    assert (found["one"].interval, found["one"].no_interval) == (None, reason)
+    assert found["two"].no_interval is None
+    assert board.without_interval == [reason]
+
+
 def test_controls_are_listed_but_never_ranked():
     (board,) = boards(cell("net", 0.5), cell("worse", 0.4), cell("oracle", 1.0, kind="control"))
     assert [r.experiment for r in board.controls] == ["oracle"]

@@ -68,6 +68,20 @@ def test_a_run_is_not_separable_from_itself(call, experiments):
     assert "p 1.000" in out
 
 
+def test_too_few_images_a_class_are_no_verdict(call, tmp_path):
+    rows = [scored(tmp_path / n, semantic_counts(i, images=11)) for i, n in enumerate("ab")]
+    for row in rows:
+        counts = load_scored(row).runs[0]["semantic"]
+        counts = counts.subset(counts.image_ids[:10])
+        save_counts(row / "counts.npz", {"semantic": counts})
+    code, out, _ = call(*rows)
+    assert code == 0
+    assert "no interval: too few images a class: 0 of 4 classes are on 10 images or more" in out
+    assert "cannot be said from these images" in out
+    found = json.loads(call(*rows, "--json")[1])
+    assert (found["low"], found["p"], found["separable"]) == (None, None, False)
+
+
 def test_seeds_of_an_experiment_are_averaged(call, experiments):
     _, out, _ = call(experiments / "good", experiments / "poor", "--json")
     found = json.loads(out)
