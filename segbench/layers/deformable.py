@@ -48,7 +48,9 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
         """
         offsets = self.offsets(features)
         exact = torch.promote_types(features.dtype, torch.float32)
-        convolved = deformed(features.to(exact), offsets.to(exact), self.weight, self.bias)
+        weight = self.weight.to(exact)
+        bias = None if self.bias is None else self.bias.to(exact)
+        convolved = deformed(features.to(exact), offsets.to(exact), weight, bias)
         return convolved.to(offsets.dtype)
 
 
