@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from segbench.errors import ConfigError
@@ -40,12 +39,12 @@ from segbench.layers.conv import resize
 from segbench.layers.deformable import DeformableSemanticHead
 from segbench.losses import cross_entropy
 from segbench.losses.box import BOX_LOSSES, BoxLoss, box_overlap
-from segbench.models._detection import DetectionTargets, Sizes, detection_truth, to_instances
+from segbench.models._detection import DetectionTargets, Sizes, detection_truth
+from segbench.models._lpsnet_boxes import best_boxes, boxes_around, certain_boxes
 from segbench.models._lpsnet_heads import PointBoxHead, context_top
 from segbench.models._lpsnet_samples import Points, SampleRule, Samples
 from segbench.models._panoptic import MergedPrediction, PanopticParts, certain
 from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
-from segbench.models.fcos import box_masks
 from segbench.postprocess.panoptic_merge import merge_panoptic
 from segbench.registry import register_model
 from segbench.types import IGNORE_INDEX, Instances, IntArray, Prediction
@@ -101,8 +100,6 @@ class LPSNet(MergedPrediction, nn.Module):
         self.rule = SampleRule(quality, overlap, positives)
         self.box_loss, self.semantic_weight = box_loss, semantic_weight
         self.score_threshold = 0.05
-        self.nms_threshold = 0.6
-        self.max_candidates, self.max_objects = 1000, 100
         self.register_buffer("class_weights", None, persistent=False)
         self.panoptic_threshold = 0.5
         self.panoptic_overlap = 0.5
@@ -151,7 +148,10 @@ class LPSNet(MergedPrediction, nn.Module):
         """
         height, width = outputs["images"].shape[-2:]
         logits = resize(outputs["semantic_logits"].float(), (height, width))
-        found = self._detect(outputs, sizes) if boxes is None else _filled(boxes, sizes)
+        if boxes is None:
+            found = self._detect(outputs, sizes)
+        else:
+            found = [certain_boxes(*given) for given in zip(boxes, sizes, strict=True)]
         return [
             PanopticParts(instances, scores[:, :h, :w])
             for instances, scores, (h, w) in zip(found, logits, sizes, strict=True)
@@ -227,43 +227,17 @@ class LPSNet(MergedPrediction, nn.Module):
         scores = (chances * outputs["quality_logits"].float().sigmoid()).sqrt()
         boxes = boxes_around(points, outputs["distances"].float())
         return [
-            self._best(image_boxes, image_scores * points.inside(size), image_labels + 1, size)
+            best_boxes(
+                image_boxes,
+                image_scores * points.inside(size),
+                image_labels + 1,
+                size=size,
+                score_threshold=self.score_threshold,
+            )
             for image_boxes, image_scores, image_labels, size in zip(
                 boxes, scores, labels, sizes, strict=True
             )
         ]
-
-    def _best(
-        self, boxes: Tensor, scores: Tensor, labels: Tensor, size: tuple[int, int]
-    ) -> Instances:
-        """Return the objects of one image that are no double of a surer one, best first."""
-        boxes = clip_boxes_to_image(boxes, size)
-        kept = (scores > self.score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        kept = kept.nonzero()[:, 0]
-        kept = kept[scores[kept].argsort(descending=True, stable=True)[: self.max_candidates]]
-        unique = batched_nms(boxes[kept], scores[kept], labels[kept], self.nms_threshold)
-        best = kept[unique[: self.max_objects]]
-        objects = {"boxes": boxes[best], "scores": scores[best], "labels": labels[best]}
-        return to_instances(objects, box_masks(boxes[best].cpu().numpy(), size))
-
-
-def boxes_around(points: Points, distances: Tensor) -> Tensor:
-    """Return x1, y1, x2, y2 [..., P, 4] of distances [..., P, 4] from the points."""
-    middles = points.places.to(distances.dtype) + 0.5
-    return torch.cat((middles - distances[..., :2], middles + distances[..., 2:]), dim=-1)
-
-
-def _filled(boxes: Sequence[Instances], sizes: Sizes) -> list[Instances]:
-    """Return given boxes and labels as certain objects whose mask is the box."""
-    return [
-        Instances(
-            masks=box_masks(objects.boxes, size),
-            labels=objects.labels,
-            boxes=objects.boxes,
-            scores=np.ones(len(objects), dtype=np.float32),
-        )
-        for objects, size in zip(boxes, sizes, strict=True)
-    ]
 
 
 def _of_their_class(instances: Instances, labels: IntArray) -> Instances:
