@@ -11,6 +11,11 @@ CVPR 2021. Its authors have published no code; what follows is what the paper an
 - Panoptic head, without parameters: boxes are pasted onto the semantic map by falling
   confidence; an object is the pixels of its class in its box that are still free.
 
+Readings of our own where the sources say nothing more: the border-ness is FCOS's formula on the
+distances to the border of the mask (on those to the box it would be centre-ness by another name);
+"closest border-ness" compares with the border-ness the network predicts; boxes and confidences
+come from the network's own semantic map also where an oracle replaces it later.
+
 ``lpsnet_resnet50`` has 34,823,959 parameters at 80 things and 53 stuff classes: ResNet-50
 23,454,912 (frozen BatchNorm has none), the top of the pyramid 8,915,072 (four 1x1 convolutions of
 2,048 to 512 channels, a 3x3 one of 4,096 to 128), its three laterals 229,760 and its six 3x3
