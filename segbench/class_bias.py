@@ -28,14 +28,15 @@ _SEED = 20
 class Bias:
     """How far few images move a class: ``slope`` x images^-``decay``, ``absent`` on none.
 
-    ``slope_variance``, ``absent_variance``: of the two, from how much classes differ.
+    ``slope_scatter``, ``absent_scatter`` [C]: how far each class pulls the two, whose variances
+    are the sums of squares.
     """
 
     decay: float
     slope: float
-    slope_variance: float
+    slope_scatter: FloatArray
     absent: float
-    absent_variance: float
+    absent_scatter: FloatArray
 
     def of_mean(self, values: FloatArray, images: FloatArray) -> FloatArray:
         """Return the bias [R] of the mean over the classes with a value.
@@ -47,10 +48,10 @@ class Bias:
         fading, gone = self._shares(values, images)
         return fading * self.slope + gone * self.absent
 
-    def variance(self, values: FloatArray, images: FloatArray) -> FloatArray:
-        """Return the variance [R] of ``of_mean``."""
+    def scatter(self, values: FloatArray, images: FloatArray) -> FloatArray:
+        """Return how far each class pulls ``of_mean`` [R, C]; squares sum to its variance."""
         fading, gone = self._shares(values, images)
-        return fading**2 * self.slope_variance + gone**2 * self.absent_variance
+        return fading[:, None] * self.slope_scatter + gone[:, None] * self.absent_scatter
 
     def _shares(self, values: FloatArray, images: FloatArray) -> tuple[FloatArray, FloatArray]:
         known = ~np.isnan(values)
@@ -115,13 +116,13 @@ def _faded(images: FloatArray | IntArray, decay: float) -> FloatArray:
     return faded
 
 
-def _quotient(parts: FloatArray, wholes: FloatArray) -> tuple[float, float]:
-    """Return the sum of the parts over that of the wholes, and its variance over classes."""
+def _quotient(parts: FloatArray, wholes: FloatArray) -> tuple[float, FloatArray]:
+    """Return the sum of the parts over that of the wholes, and how far each class pulls it."""
     whole = float(wholes.sum())
     if whole == 0:
-        return 0.0, 0.0
+        return 0.0, np.zeros(len(parts))
     value = float(parts.sum()) / whole
-    return value, float(((parts - value * wholes) ** 2).sum()) / whole**2
+    return value, (parts - value * wholes) / whole
 
 
 def images_of(weights: FloatArray, shown: BoolArray) -> FloatArray:

@@ -49,26 +49,29 @@ def place(
     left = jackknife_weights(images)
     if method == "student":
         found = [_unbiased(runs, left) for runs in sides]
-        centre, left_out, variance = found[0]
+        centre, left_out, scatter = found[0]
         if len(found) > 1:
             centre, left_out = centre - found[1][0], left_out - found[1][1]
-            variance += found[1][2]
+            scatter = scatter - found[1][2]
+        variance = float((scatter**2).sum())
         return student(values, centre, left_out, variance)
     left_outs = [mean_values(runs, left) if method == "bca" else np.zeros(0) for runs in sides]
     difference = left_outs[0] - left_outs[1] if len(sides) > 1 else left_outs[0]
     return Percentiles(np.sort(values), shape_of(values, estimate, difference, images))
 
 
-def _unbiased(runs: Sequence[Statistic], left: NDArray[Any]) -> tuple[float, FloatArray, float]:
-    """Return the mean over runs without its bias, the same of weights, and the bias's variance."""
+def _unbiased(
+    runs: Sequence[Statistic], left: NDArray[Any]
+) -> tuple[float, FloatArray, FloatArray]:
+    """Return means over runs: without bias, the same of weights, and how far classes pull it."""
     found = [
         _unbiased_run(run.evaluate, left) for run in runs if isinstance(run.evaluate, ClassMean)
     ]
-    centres, left_outs, variances = zip(*found, strict=True)
-    return float(np.mean(centres)), np.mean(left_outs, axis=0), float(np.mean(variances))
+    centres, left_outs, scatters = zip(*found, strict=True)
+    return float(np.mean(centres)), np.mean(left_outs, axis=0), np.mean(scatters, axis=0)
 
 
-def _unbiased_run(score: ClassMean, left: NDArray[Any]) -> tuple[float, FloatArray, float]:
+def _unbiased_run(score: ClassMean, left: NDArray[Any]) -> tuple[float, FloatArray, FloatArray]:
     bias = fit_bias(score)
     once = np.ones((1, len(score.shown)))
     whole = score.values(once), images_of(once, score.shown)
@@ -78,7 +81,7 @@ def _unbiased_run(score: ClassMean, left: NDArray[Any]) -> tuple[float, FloatArr
         weights = left[start : start + _ROWS].astype(np.float64)
         values, images = score.values(weights), images_of(weights, score.shown)
         columns.append(mean_known(values) - bias.of_mean(values, images))
-    return centre, np.concatenate(columns), float(bias.variance(*whole)[0])
+    return centre, np.concatenate(columns), bias.scatter(*whole)[0]
 
 
 def mean_values(runs: Sequence[Statistic], weights: NDArray[Any]) -> FloatArray:

@@ -79,7 +79,7 @@ def test_a_planted_bias_is_found_to_the_last_digit(slope, absent):
     bias = fit_bias(score)
     assert bias.slope == pytest.approx(slope, abs=1e-12)
     assert bias.absent == pytest.approx(absent, abs=0.06)
-    assert bias.slope_variance == pytest.approx(0, abs=1e-20)
+    assert bias.slope_scatter == pytest.approx(0, abs=1e-12)
     once = np.ones((1, 200))
     whole = score.values(once), images_of(once, score.shown)
     assert score(once)[0] - bias.of_mean(*whole)[0] == pytest.approx(0.5, abs=0.01)

@@ -145,7 +145,7 @@ def test_pairing_sees_what_two_intervals_cannot():
 
 
 def test_a_run_ties_with_itself():
-    found = stats.compare(run(3), run(3), POOLED, "miou")
+    found = stats.compare(run(3, images=40), run(3, images=40), POOLED, "miou")
     assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1.0)
     assert not found.separable
 
@@ -170,7 +170,7 @@ def test_p_interval_and_verdict_agree(seed_a, seed_b, skill, level, method):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.3, 0.9), st.sampled_from(["miou", "iou.1", "fwiou"]))
 def test_intervals_are_nested_and_repeatable(seed, skill, metric):
-    counts = run(seed, skill=skill)
+    counts = run(seed, skill=skill, images=40)
     wide = stats.interval(counts, POOLED, metric, level=0.95, resamples=300)
     narrow = stats.interval(counts, POOLED, metric, level=0.5, resamples=300)
     assert wide == stats.interval(counts, POOLED, metric, level=0.95, resamples=300)
@@ -237,11 +237,14 @@ def test_impossible_levels_are_refused(level, text):
 
 
 def test_headline_intervals_are_what_a_record_holds():
-    found = stats.headline_intervals(run(), POOLED)
+    found = stats.headline_intervals(run(images=40), POOLED)
     assert set(found["miou"]) == {"low", "high", "level", "method", "resamples"}
     assert found["miou"]["resamples"] == stats.RESAMPLES
     assert stats.headline_intervals(run(images=9), POOLED) == {}
-    parts = {"segm": instance_counts(0), "bbox": instance_counts(1, iou_type="bbox")}
+    parts = {
+        "segm": instance_counts(0, images=40),
+        "bbox": instance_counts(1, images=40, iou_type="bbox"),
+    }
     ap = stats.headline_intervals(parts, get_protocol("coco-instances"))["ap"]
     direct = stats.interval(parts, get_protocol("coco-instances"), "ap")
     assert (ap["low"], ap["high"]) == (direct.low, direct.high)
