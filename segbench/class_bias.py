@@ -76,12 +76,12 @@ def refusal(score: ClassMean) -> str | None:
 
 
 def _needed(classes: int) -> int:
-    """Return how many classes have to be on many images: a quarter of few classes, a tenth of many.
+    """Return how many classes have to be on many images: a quarter of few, an eighth of many.
 
     At least three (or all) and, of more than 28, seven; found by simulation (decision 0007).
     """
     few = max(min(3, classes), math.ceil(min(7, classes / 4)))
-    return max(few, math.ceil(classes / 10), 1)
+    return max(few, math.ceil(classes / 8), 1)
 
 
 def fit_bias(score: ClassMean) -> Bias:
