@@ -319,19 +319,19 @@ def _labels(scores: Tensor) -> IntArray:
 class TinyBackbone(Backbone):
     """A small residual trunk with one more stage, of stride 32.
 
-    The trunk is called ``body`` as in the other tiny panoptic networks.
+    The trunk is named as in the tiny semantic networks, so that ``init_into: backbone`` fills it.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = ResidualTrunk(width)
-        deepest = self.body.channels["stride16"]
+        self.trunk = ResidualTrunk(width)
+        deepest = self.trunk.channels["stride16"]
         self.deeper = ConvNormAct(deepest, deepest, stride=2)
-        self.channels = {**self.body.channels, "stride32": deepest}
+        self.channels = {**self.trunk.channels, "stride32": deepest}
 
     def forward(self, images: Tensor) -> Features:
         """Return features at strides 2 to 32."""
-        maps: Features = self.body(images)
+        maps: Features = self.trunk(images)
         return {**maps, "stride32": self.deeper(maps["stride16"])}
 
 
@@ -490,12 +490,11 @@ def mask2former_tiny(
     num_stuff: int,
     *,
     width: int = 64,
-    trunk_width: int = 32,
+    trunk_width: int = 48,
     queries: int = 20,
     encoder_layers: int = 1,
     decoder_layers: int = 3,
     points: int = 512,
-    class_weight: float = 4.0,
 ) -> Mask2Former:
     """Return a small Mask2Former for a CPU.
 
@@ -508,7 +507,6 @@ def mask2former_tiny(
         encoder_layers: Layers of the pixel decoder.
         decoder_layers: Layers of the query decoder, three a round.
         points: Points at which masks are compared.
-        class_weight: Weight of the classes in matching and loss.
     """
     return Mask2Former(
         TinyBackbone(trunk_width),
@@ -521,5 +519,5 @@ def mask2former_tiny(
         heads=4,
         encoder_feedforward=2 * width,
         decoder_feedforward=4 * width,
-        criterion=MaskCriterion(points=points, class_weight=class_weight),
+        criterion=MaskCriterion(points=points),
     )
