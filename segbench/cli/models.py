@@ -63,6 +63,7 @@ def show(name: str, num_classes: str | None, size: tuple[int, int], as_json: boo
     stages = facts.pop("stages")
     options = facts.pop("options")
     facts["options"] = ", ".join(f"{key}={value!r}" for key, value in options.items()) or None
+    facts["also"] = ", ".join(info.also) or None
     facts["input_size"] = "x".join(str(side) for side in size)
     output.facts(facts)
     output.table([_printed(row) for row in stages], STAGE_KEYS, title=f"{len(stages)} stages")
