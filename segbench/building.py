@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from segbench.checkpoint import load_weights_into
-from segbench.config import Recipe
 from segbench.errors import ConfigError, TrainingError
 from segbench.formats import atomic_path
 from segbench.losses import Criterion, class_weights
 from segbench.prepared import PreparedDataset
 from segbench.progress import track
+from segbench.recipe import Recipe
 from segbench.registry import create_model, model_info
 from segbench.truth import SplitTruth
 from segbench.types import CategoryTable, Task

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segbench.config import Recipe
 from segbench.errors import ConfigError
 from segbench.losses.border import border_weights, cells_of
 from segbench.prepared import PreparedDataset
+from segbench.recipe import Recipe
 from segbench.transforms import TrainPreset, View, boxes_of, pad, to_view
 from segbench.truth import SplitTruth
 from segbench.types import IGNORE_INDEX, Sample, Task

@@ -18,7 +18,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from segbench.building import build_model, load_weights
-from segbench.config import Recipe
 from segbench.data import DIVISOR, Batch, SplitDataset, collate, loader_processes
 from segbench.errors import ConfigError
 from segbench.oracles import Truth, check_oracles, predict_with_truth, truth_of
@@ -27,6 +26,7 @@ from segbench.postprocess.to_size import to_size
 from segbench.prediction_files import PredictionWriter
 from segbench.prepared import PreparedDataset
 from segbench.progress import track
+from segbench.recipe import Recipe
 from segbench.runtime import autocast_dtype, choose_device, explain_memory, numerics
 from segbench.transforms import EvalPreset, to_view
 from segbench.types import ImageRecord, Prediction, Sample

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from segbench.config import Recipe
 from segbench.errors import ConfigError
+from segbench.recipe import Recipe
 
 POSITION_TABLES = frozenset({"relative_position_bias_table"})
 """Names of parameters that are looked up by relative position."""

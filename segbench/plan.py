@@ -17,21 +17,18 @@ from segbench.config import (
     Config,
     DatasetConfig,
     Oracle,
-    Recipe,
     RunConfig,
     Submission,
-    inference_digest,
     load_config,
-    load_recipe,
     load_submission,
     oracle_experiment,
     oracle_tag,
-    recipe_digest,
 )
 from segbench.datasets import dataset_info
 from segbench.errors import ConfigError, did_you_mean
 from segbench.evaluation.protocol import get_protocol
 from segbench.plan_bases import Key, base_key, unlisted_bases
+from segbench.recipe import Recipe, inference_digest, load_recipe, recipe_digest
 from segbench.registry import ModelInfo, model_info
 from segbench.report_metrics import metrics_of
 from segbench.types import DatasetInfo, Kind, Task

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
-from segbench.config import Recipe, RunConfig
+from segbench.config import RunConfig
 from segbench.errors import ConfigError
+from segbench.recipe import Recipe
 
 Key: TypeAlias = tuple[str, str, int]
 

@@ -19,7 +19,6 @@ from segbench.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from segbench.config import Recipe, recipe_digest
 from segbench.data import SplitDataset, TrainBatches
 from segbench.distributed import Group, LossModule, parallel
 from segbench.errors import TrainingError
@@ -28,6 +27,7 @@ from segbench.lease import Lease
 from segbench.optim import build_optimizer
 from segbench.prepared import PreparedDataset
 from segbench.progress import say
+from segbench.recipe import Recipe, recipe_digest
 from segbench.runtime import autocast_dtype
 from segbench.starting import Start, freeze, start_from
 

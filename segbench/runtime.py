@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from segbench.config import Recipe
 from segbench.errors import ConfigError, TrainingError
+from segbench.recipe import Recipe
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 

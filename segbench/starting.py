@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segbench import provenance
-from segbench.config import Recipe
 from segbench.errors import ConfigError, TrainingError, did_you_mean
+from segbench.recipe import Recipe
 
 SHOWN = 8
 """Names a log line lists at most."""

@@ -22,7 +22,6 @@ from torch import Tensor
 from segbench import provenance
 from segbench.building import build_model, save_weights
 from segbench.checkpoint import clear_checkpoints
-from segbench.config import Recipe, recipe_digest
 from segbench.data import Batch, train_loader
 from segbench.distributed import process_group
 from segbench.errors import EXIT_REQUEUE, DataError
@@ -31,6 +30,7 @@ from segbench.lease import Lease
 from segbench.optim import learning_rate, set_learning_rate
 from segbench.prepared import PreparedDataset
 from segbench.progress import say, track
+from segbench.recipe import Recipe, recipe_digest
 from segbench.run_state import RunState, start_run
 from segbench.runtime import (
     StopRequest,

@@ -18,8 +18,8 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import gaussian_blur, resize
 
-from segbench.config import Recipe
 from segbench.mirror import mirrored
+from segbench.recipe import Recipe
 from segbench.types import IGNORE_INDEX, Sample
 
 BLUR_WINDOW, BLUR_SIGMA = 5, 1.1

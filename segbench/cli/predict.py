@@ -36,10 +36,11 @@ def predict(
 ) -> None:  # fmt: skip
     """Predict a split with the weights of a trained run of EXPERIMENT (a YAML file)."""
     from segbench import provenance
-    from segbench.config import ORACLES, load_recipe
+    from segbench.config import ORACLES
     from segbench.formats import read_json
     from segbench.manifest import write_manifest
     from segbench.prepared import PreparedDataset
+    from segbench.recipe import load_recipe
     from segbench.registry import model_info
 
     recipe, dataset = load_recipe(experiment), PreparedDataset.open(data)

@@ -71,7 +71,7 @@ def _target(
     model: str, options: tuple[str, ...], input_size: str | None
 ) -> tuple[str, dict[str, Any], tuple[int, int], int | None]:
     from segbench.cli.data import parse_options
-    from segbench.config import load_recipe
+    from segbench.recipe import load_recipe
     from segbench.registry import model_info
 
     settings, size, threads = parse_options(options), (512, 512), None

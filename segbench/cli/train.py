@@ -30,11 +30,11 @@ def train(
     iterations: int | None, device: str | None, code: str,
 ) -> None:  # fmt: skip
     """Train EXPERIMENT (a YAML file); the same command resumes after any kill."""
-    from segbench.config import load_recipe, recipe_digest
     from segbench.errors import LeaseLost
     from segbench.plan import shorten
     from segbench.prepared import PreparedDataset
     from segbench.progress import say
+    from segbench.recipe import load_recipe, recipe_digest
     from segbench.registry import model_info
 
     recipe = shorten(load_recipe(experiment), iterations)

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from segbench.config import Recipe
 from segbench.losses.pixel import cross_entropy, focal, ohem
 from segbench.losses.region import dice, jaccard, lovasz
+from segbench.recipe import Recipe
 
 LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "cross_entropy": (cross_entropy, ()),

@@ -4,14 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from segbench.config import (
-    Recipe,
-    inference_digest,
-    load_config,
-    load_recipe,
-    recipe_digest,
-)
+from segbench.config import load_config
 from segbench.errors import ConfigError
+from segbench.recipe import Recipe, inference_digest, load_recipe, recipe_digest
 
 RECIPE = """\
 model: fcn_tiny

@@ -14,11 +14,11 @@ import yaml
 from torch import nn
 
 from segbench.building import class_counts, set_loss
-from segbench.config import Recipe, load_recipe
 from segbench.datasets import dataset_info
 from segbench.optim import build_optimizer
 from segbench.plan import load_plan
 from segbench.prepared import PreparedDataset
+from segbench.recipe import Recipe, load_recipe
 from segbench.registry import create_model, model_info
 from segbench.starting import freeze
 from segbench.types import CategoryTable

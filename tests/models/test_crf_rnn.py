@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.building import build_model
-from segbench.config import Recipe, parse
+from segbench.checked_yaml import parse
 from segbench.lattice import build_lattice
 from segbench.layers.mean_field import (
     MeanField,
@@ -15,6 +15,7 @@ from segbench.layers.mean_field import (
     lattice_filter,
     lattice_tensors,
 )
+from segbench.recipe import Recipe
 from segbench.registry import create_model
 
 SIDE = (9, 7)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from segbench.config import Recipe, parse
+from segbench.checked_yaml import parse
 from segbench.models._swin import OutputNorms
 from segbench.models.internimage import InternImage
 from segbench.optim import build_optimizer
+from segbench.recipe import Recipe
 from segbench.registry import create_model
 
 

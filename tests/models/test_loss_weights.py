@@ -9,11 +9,12 @@ from scipy import ndimage
 from torch import nn
 
 from segbench.building import set_loss
-from segbench.config import Recipe, parse, recipe_digest
+from segbench.checked_yaml import parse
 from segbench.errors import ConfigError
 from segbench.losses import Criterion, class_weights, cross_entropy
 from segbench.losses.border import border_weights, cells_of
 from segbench.models._semantic import SemanticModel
+from segbench.recipe import Recipe, recipe_digest
 from segbench.registry import create_model
 from segbench.types import Category, CategoryTable
 

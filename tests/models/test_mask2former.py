@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from segbench.building import build_model, class_counts
 from segbench.cli.profile import classes_of
-from segbench.config import Recipe
 from segbench.errors import ConfigError
 from segbench.evaluation import panoptic
 from segbench.evaluation.protocol import get_protocol
@@ -34,6 +33,7 @@ from segbench.oracles import Truth as OracleTruth
 from segbench.oracles import predict_with_truth
 from segbench.postprocess.query_merge import ScoredMasks, merge_masks
 from segbench.profiling import count_macs_by_module
+from segbench.recipe import Recipe
 from segbench.registry import create_model, model_info
 from segbench.types import IGNORE_INDEX, VOID, Category, CategoryTable, Instances, Prediction
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segbench.config import Recipe, load_recipe
 from segbench.datasets.writer import prepare_dataset
 from segbench.errors import ConfigError
 from segbench.evaluation.folder import evaluate
@@ -22,6 +21,7 @@ from segbench.inference import predict_split
 from segbench.models._panoptic import PanopticParts, certain
 from segbench.oracles import Truth, check_oracles, match_objects, predict_with_truth, truth_of
 from segbench.prepared import PreparedDataset
+from segbench.recipe import Recipe, load_recipe
 from segbench.registry import create_model, model_infos
 from segbench.truth import SplitTruth
 from segbench.types import IGNORE_INDEX, ImageRecord, Instances, PanopticMap, Sample

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.config import Recipe, inference_digest, parse, recipe_digest
+from segbench.checked_yaml import parse
 from segbench.errors import ConfigError
 from segbench.inference import crf_logits
 from segbench.lattice import build_lattice
@@ -23,6 +23,7 @@ from segbench.postprocess.dense_crf import (
     pairwise_kernels,
     softmax,
 )
+from segbench.recipe import Recipe, inference_digest, recipe_digest
 from segbench.registry import model_info
 
 RECIPE = {

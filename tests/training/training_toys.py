@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segbench.config import Recipe, parse
+from segbench.checked_yaml import parse
 from segbench.formats import id2rgb
 from segbench.prepared import PreparedDataset
+from segbench.recipe import Recipe
 
 CATEGORIES = [
     {"id": 3, "name": "sky", "isthing": False, "color": [10, 20, 30]},

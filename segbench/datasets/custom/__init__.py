@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segbench.config import load_yaml
+from segbench.checked_yaml import load_yaml
 from segbench.datasets.custom.coco import coco_images
 from segbench.datasets.custom.listing import assign, in_split, pairs
 from segbench.datasets.custom.palette import colors_for

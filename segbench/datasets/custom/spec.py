@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from segbench.config import Strict
+from segbench.checked_yaml import Strict
 from segbench.datasets.custom.problems import REST, SPLIT, paths_of, problems_of
 from segbench.types import IGNORE_INDEX, Task
 
