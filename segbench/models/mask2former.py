@@ -13,10 +13,8 @@ classes without it, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,35 +25,26 @@ from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.models._detection import DetectionTargets, Sizes
 from segbench.models._mask2former_loss import MaskCriterion, MaskTruth
+from segbench.models._mask2former_parts import (
+    MASK_STRIDE,
+    found_by_queries,
+    likeliest,
+    mask_chances,
+    mixture,
+    stuff_masks,
+    thing_masks,
+)
 from segbench.models._mask2former_pixels import PixelDecoder
 from segbench.models._mask2former_queries import QueryDecoder
 from segbench.models._panoptic import PanopticParts, certain
 from segbench.models._swin import OutputNorms, create_swin
 from segbench.models.internimage import internimage
-from segbench.postprocess.query_merge import ScoredMasks, join, merge_masks
+from segbench.postprocess.query_merge import join, merge_masks
 from segbench.registry import register_model
-from segbench.transforms import boxes_of
-from segbench.types import IGNORE_INDEX, Instances, IntArray, Prediction, Task
+from segbench.types import IGNORE_INDEX, Instances, Prediction, Task
 
 MAPS = ("stride4", "stride8", "stride16", "stride32")
-MASK_STRIDE = 4
 DIVISOR = 32
-TINY = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueryParts(PanopticParts):
-    """Parts of a panoptic prediction that were found by queries.
-
-    The objects are pairs of a query and a thing class, so that one query may be listed twice.
-    """
-
-    class_scores: Tensor
-    """Chance of the class of each object [N]; ``instances.scores`` also judges the mask."""
-    stuff: ScoredMasks
-    """The queries whose likeliest class is stuff."""
-    own_scores: Tensor
-    """``scores`` as the network gave them."""
 
 
 class Mask2Former(nn.Module):
@@ -167,7 +156,7 @@ class Mask2Former(nn.Module):
         """Return what ``task`` has: a semantic map, objects, or both with the panoptic map."""
         if self.task == "semantic":
             return [
-                Prediction(semantic=_labels(resize(logits[None].float(), size)[0]))
+                Prediction(semantic=likeliest(resize(logits[None].float(), size)[0]))
                 for logits, size in zip(outputs["logits"], sizes, strict=True)
             ]
         parts = self.parts(outputs, sizes)
@@ -190,9 +179,14 @@ class Mask2Former(nn.Module):
                 fix=f"for this model an oracle is of {' or '.join(self.replaceable)}",
             )
         return [
-            self._parts(classes.float().softmax(-1)[:, :-1], chances)
+            found_by_queries(
+                classes.float().softmax(-1)[:, :-1],
+                chances,
+                num_things=self.num_things,
+                score_threshold=self.score_threshold,
+            )
             for classes, chances in zip(
-                outputs["classes"][-1], _chances(outputs["masks"][-1], sizes), strict=True
+                outputs["classes"][-1], mask_chances(outputs["masks"][-1], sizes), strict=True
             )
         ]
 
@@ -207,13 +201,13 @@ class Mask2Former(nn.Module):
         stands there as one certain mask in place of the queries of stuff.
         """
         panoptic = merge_masks(
-            join(self._thing_masks(parts), self._stuff_masks(parts)),
+            join(thing_masks(parts), stuff_masks(parts, self.num_things)),
             num_things=self.num_things,
             score_threshold=self.panoptic_threshold,
             overlap_threshold=self.panoptic_overlap,
         )
         return Prediction(
-            semantic=_labels(parts.scores), instances=parts.instances, panoptic=panoptic
+            semantic=likeliest(parts.scores), instances=parts.instances, panoptic=panoptic
         )
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
@@ -246,74 +240,8 @@ class Mask2Former(nn.Module):
 
     def _logits(self, outputs: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
         classes, masks = outputs["classes"][-1].float().softmax(-1)[..., :-1], outputs["masks"][-1]
-        chances = torch.stack(_chances(masks, [size] * len(masks)))
-        return _mixture(classes, chances)
-
-    def _parts(self, classes: Tensor, chances: Tensor) -> QueryParts:
-        """Return the parts of one image from class chances [Q, C] and mask chances [Q, h, w]."""
-        scores = _mixture(classes[None], chances[None])[0]
-        class_scores, pairs = classes.flatten().topk(min(len(classes), classes.numel()))
-        queries, labels = pairs // classes.shape[1], pairs % classes.shape[1]
-        inside = chances > 0.5
-        quality = (chances * inside).sum((1, 2)) / (inside.sum((1, 2)) + TINY)
-        judged = class_scores * quality[queries]
-        kept = (labels < self.num_things) & inside.any(2).any(1)[queries]
-        kept &= judged >= self.score_threshold
-        queries, labels = queries[kept], labels[kept]
-        masks = inside[queries]
-        best, favourite = classes.max(dim=1)
-        stuff = favourite >= self.num_things
-        return QueryParts(
-            Instances(
-                masks=masks.cpu().numpy(),
-                labels=(labels + 1).cpu().numpy(),
-                boxes=boxes_of(masks).cpu().numpy(),
-                scores=judged[kept].cpu().numpy(),
-            ),
-            scores,
-            mask_scores=chances[queries].cpu().numpy(),
-            class_scores=class_scores[kept],
-            stuff=ScoredMasks(favourite, best, chances)[stuff],
-            own_scores=scores,
-        )
-
-    def _thing_masks(self, parts: PanopticParts) -> ScoredMasks:
-        found, device = parts.instances, parts.scores.device
-        scores = torch.as_tensor(found.scores, device=device)
-        if isinstance(parts, QueryParts):
-            scores = parts.class_scores
-        chances = found.masks if parts.mask_scores is None else parts.mask_scores
-        labels = torch.as_tensor(found.labels, device=device) - 1
-        return ScoredMasks(labels, scores, torch.as_tensor(chances, device=device).float())
-
-    def _stuff_masks(self, parts: PanopticParts) -> ScoredMasks:
-        if isinstance(parts, QueryParts) and parts.scores is parts.own_scores:
-            return parts.stuff
-        strongest, best = parts.scores.max(dim=0)
-        labels = torch.unique(best)
-        labels = labels[labels >= self.num_things]
-        shown = (best == labels[:, None, None]) & (strongest > parts.scores.amin(dim=0))
-        return ScoredMasks(labels, torch.ones_like(labels).float(), shown.float())
-
-
-def _chances(masks: Tensor, sizes: Sizes) -> list[Tensor]:
-    """Return the chances [Q, h, w] of the mask logits of each image at its valid size."""
-    size = (MASK_STRIDE * masks.shape[-2], MASK_STRIDE * masks.shape[-1])
-    return [
-        resize(logits[None].float(), size)[0, :, :h, :w].sigmoid()
-        for logits, (h, w) in zip(masks, sizes, strict=True)
-    ]
-
-
-def _mixture(classes: Tensor, chances: Tensor) -> Tensor:
-    """Return log of the sum over queries of class chance x mask chance, [N, C, H, W]."""
-    with torch.autocast(chances.device.type, enabled=False):
-        return torch.einsum("nqc,nqhw->nchw", classes, chances).clamp_min(TINY).log()
-
-
-def _labels(scores: Tensor) -> IntArray:
-    labels: IntArray = scores.argmax(dim=0).cpu().numpy()
-    return labels.astype(np.uint8 if len(scores) <= IGNORE_INDEX else np.uint16)
+        chances = torch.stack(mask_chances(masks, [size] * len(masks)))
+        return mixture(classes, chances)
 
 
 class TinyBackbone(Backbone):

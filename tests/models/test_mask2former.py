@@ -27,8 +27,9 @@ from segbench.models._mask2former_loss import (
     pairwise_mask_cost,
     sample_points,
 )
+from segbench.models._mask2former_parts import QueryParts
 from segbench.models._mask2former_queries import MaskPrediction, QueryDecoder, QueryLayer
-from segbench.models.mask2former import Mask2Former, QueryParts
+from segbench.models.mask2former import Mask2Former
 from segbench.oracles import Truth as OracleTruth
 from segbench.oracles import predict_with_truth
 from segbench.postprocess.query_merge import ScoredMasks, merge_masks
