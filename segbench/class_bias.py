@@ -76,12 +76,11 @@ def refusal(score: ClassMean) -> str | None:
 
 
 def _needed(classes: int) -> int:
-    """Return how many classes have to be on many images: a quarter of few, an eighth of many.
+    """Return how many classes have to be on many images: a quarter, and four or all.
 
-    At least three (or all) and, of more than 28, seven; found by simulation (decision 0007).
+    Found by simulation (decision 0007).
     """
-    few = max(min(3, classes), math.ceil(min(7, classes / 4)))
-    return max(few, math.ceil(classes / 8), 1)
+    return max(min(4, classes), math.ceil(classes / 4), 1)
 
 
 def fit_bias(score: ClassMean) -> Bias:
