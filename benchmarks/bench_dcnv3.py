@@ -7,13 +7,11 @@ point. The loop takes one place and group at a time, as the formula is written. 
 before they are timed; on a GPU, wall time is measured and the loop left out.
 """
 
-import argparse
 import itertools
-import time
 from functools import partial
 
 import torch
-from timing import compare
+from timing import compare, gpu_milliseconds, on_device
 from torchvision.ops import deform_conv2d
 
 from segbench.layers.dcnv3 import sample_points
@@ -101,22 +99,12 @@ def on_gpu(rounds):
         tensors = workload(*shape, batch=8, device="cuda")
         check(by_torchvision, tensors)
         for name, function in {"torchvision": by_torchvision, "ours": sample_points}.items():
-            and_back(function, tensors)
-            torch.cuda.synchronize()
-            begin = time.perf_counter()
-            for _ in range(10 * rounds):
-                and_back(function, tensors)
-            torch.cuda.synchronize()
-            each = 1e3 * (time.perf_counter() - begin) / (10 * rounds)
+            each = gpu_milliseconds(partial(and_back, function, tensors), times=10 * rounds)
             print(f"{shape} batch 8, {name}, and back: {each:.3f} ms")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = on_device(__doc__)
     on_gpu(options.rounds) if options.device == "cuda" else on_cpu(options.rounds)
 
 

@@ -6,13 +6,11 @@ The loop takes one query and head at a time, as the formula is written. Results 
 they are timed; on a GPU, wall time is measured and the loop left out.
 """
 
-import argparse
 import itertools
-import time
 from functools import partial
 
 import torch
-from timing import compare
+from timing import compare, gpu_milliseconds, on_device
 
 from segbench.layers.deformable_attention import sample_levels
 
@@ -82,22 +80,12 @@ def on_cpu(rounds):
 
 def on_gpu(rounds):
     tensors = workload(SIZES, batch=8, device="cuda")
-    and_back(ours, SIZES, tensors)
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    for _ in range(10 * rounds):
-        and_back(ours, SIZES, tensors)
-    torch.cuda.synchronize()
-    each = 1e3 * (time.perf_counter() - begin) / (10 * rounds)
+    each = gpu_milliseconds(partial(and_back, ours, SIZES, tensors), times=10 * rounds)
     print(f"maps {SIZES} batch 8, and back: {each:.3f} ms")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = on_device(__doc__)
     on_gpu(options.rounds) if options.device == "cuda" else on_cpu(options.rounds)
 
 

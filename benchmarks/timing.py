@@ -1,5 +1,6 @@
 """Candidates timed in turns, so that whatever else the machine does slows all of them alike."""
 
+import argparse
 import gc
 import statistics
 import time
@@ -37,3 +38,27 @@ def compare(
             flush=True,
         )
     return medians
+
+
+def on_device(description: str) -> argparse.Namespace:
+    """Return ``rounds`` and ``device`` (cpu or cuda) from the command line; one CPU thread."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    torch.set_num_threads(1)
+    return parser.parse_args()
+
+
+def gpu_milliseconds(function: Callable[[], object], *, times: int) -> float:
+    """Return the mean of several calls on a GPU, after one that is not counted."""
+    import torch
+
+    function()
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(times):
+        function()
+    torch.cuda.synchronize()
+    return 1e3 * (time.perf_counter() - begin) / times
