@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from segbench.models._detection import Sizes
 from segbench.models._panoptic import PanopticParts
 from segbench.postprocess.query_merge import ScoredMasks
 from segbench.transforms import boxes_of
-from segbench.types import IGNORE_INDEX, Instances, IntArray
+from segbench.types import Instances
 
 MASK_STRIDE = 4
 TINY = 1e-6
@@ -115,9 +114,3 @@ def mixture(classes: Tensor, chances: Tensor) -> Tensor:
     """Return log of the sum over queries of class chance x mask chance, [N, C, H, W]."""
     with torch.autocast(chances.device.type, enabled=False):
         return torch.einsum("nqc,nqhw->nchw", classes, chances).clamp_min(TINY).log()
-
-
-def likeliest(scores: Tensor) -> IntArray:
-    """Return the best class [H, W] of scores [C, H, W]."""
-    labels: IntArray = scores.argmax(dim=0).cpu().numpy()
-    return labels.astype(np.uint8 if len(scores) <= IGNORE_INDEX else np.uint16)

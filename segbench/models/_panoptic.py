@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segbench.models._detection import Sizes
 from segbench.types import FloatArray, Instances, IntArray, Prediction
-
-Sizes = Sequence[tuple[int, int]]
 
 CERTAIN = 20.0
 """Logit of what the truth says; all else is 0, a chance of at most e^-20 for each."""

@@ -28,7 +28,6 @@ from segbench.models._mask2former_loss import MaskCriterion, MaskTruth
 from segbench.models._mask2former_parts import (
     MASK_STRIDE,
     found_by_queries,
-    likeliest,
     mask_chances,
     mixture,
     stuff_masks,
@@ -36,7 +35,7 @@ from segbench.models._mask2former_parts import (
 )
 from segbench.models._mask2former_pixels import PixelDecoder
 from segbench.models._mask2former_queries import QueryDecoder
-from segbench.models._panoptic import PanopticParts, certain
+from segbench.models._panoptic import PanopticParts, certain, label_map
 from segbench.models._swin import OutputNorms, create_swin
 from segbench.models.internimage import internimage
 from segbench.postprocess.query_merge import join, merge_masks
@@ -156,7 +155,7 @@ class Mask2Former(nn.Module):
         """Return what ``task`` has: a semantic map, objects, or both with the panoptic map."""
         if self.task == "semantic":
             return [
-                Prediction(semantic=likeliest(resize(logits[None].float(), size)[0]))
+                Prediction(semantic=label_map(resize(logits[None].float(), size)[0]))
                 for logits, size in zip(outputs["logits"], sizes, strict=True)
             ]
         parts = self.parts(outputs, sizes)
@@ -207,7 +206,7 @@ class Mask2Former(nn.Module):
             overlap_threshold=self.panoptic_overlap,
         )
         return Prediction(
-            semantic=likeliest(parts.scores), instances=parts.instances, panoptic=panoptic
+            semantic=label_map(parts.scores), instances=parts.instances, panoptic=panoptic
         )
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
