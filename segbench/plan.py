@@ -31,6 +31,7 @@ from segbench.plan_bases import Key, base_key, unlisted_bases
 from segbench.recipe import Recipe, inference_digest, load_recipe, recipe_digest
 from segbench.registry import ModelInfo, model_info
 from segbench.report_metrics import metrics_of
+from segbench.stages import stage_fingerprint
 from segbench.types import DatasetInfo, Kind, Task
 
 SCORED: dict[Task, tuple[Task, ...]] = {
@@ -150,8 +151,8 @@ class Plan:
         """Digest of the recipe, all code and the first weights, which decide a cell's weights."""
         if cell.recipe is None or cell.model is None:
             raise ValueError(f"{cell.experiment} is not trained")
-        files = [provenance.module_file("training"), Path(cell.model.source)]
-        own = f"{recipe_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
+        code = stage_fingerprint("train", Path(cell.model.source))
+        own = f"{recipe_digest(cell.recipe)}-{code}"
         first = [provenance.file_digest(file) for file in cell.recipe.first_weights]
         base = self.base_of(cell)
         if base is not None:
@@ -161,11 +162,11 @@ class Plan:
     def predict_fingerprint(self, cell: Cell) -> str:
         """Digest of what decides the predictions from given weights, or of another row."""
         if cell.submission is not None:
-            return provenance.code_fingerprint([provenance.module_file("submissions")])
+            return stage_fingerprint("submit")
         if cell.recipe is None or cell.model is None:
-            return provenance.code_fingerprint([provenance.module_file("controls")])
-        files = [provenance.module_file("inference"), Path(cell.model.source)]
-        return f"{inference_digest(cell.recipe)}-{provenance.code_fingerprint(files)}"
+            return stage_fingerprint("control")
+        code = stage_fingerprint("predict", Path(cell.model.source))
+        return f"{inference_digest(cell.recipe)}-{code}"
 
 
 def load_plan(path: Path, *, results: Path | None = None) -> Plan:

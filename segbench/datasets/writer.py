@@ -34,11 +34,12 @@ from segbench.datasets.journal import FOLDERS, JOURNAL, Journal, open_journal
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
 from segbench.errors import ConfigError, DataError, did_you_mean
+from segbench.fingerprint import code_fingerprint
 from segbench.formats import iter_jsonl, read_json, write_json
 from segbench.pool import in_threads
 from segbench.prepared import SCHEMA, PreparedDataset
 from segbench.progress import say
-from segbench.provenance import code_fingerprint, file_digest
+from segbench.provenance import file_digest
 from segbench.types import DatasetInfo
 
 BadImages = Literal["fail", "skip"]

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from miniatures._custom import build_folder
 from PIL import Image
 
-from segbench import provenance
+from segbench import fingerprint
 from segbench.cli import cli
 from segbench.datasets import dataset_info, dataset_infos, dataset_source, prepare_dataset
 from segbench.datasets.custom import load_custom
@@ -79,9 +79,9 @@ def test_a_yaml_file_is_a_dataset_like_any_other(described, tmp_path):
 def test_what_the_file_says_decides_whether_to_prepare_again(described, tmp_path):
     described("classes: [ground, tree, sky]  # a comment\n")
     source = dataset_source("mine")
-    first, before = prepare(tmp_path).description["request"], provenance.code_fingerprint([source])
+    first, before = prepare(tmp_path).description["request"], fingerprint.code_fingerprint([source])
     described("classes:\n  - ground\n  - tree\n  - sky\n", build=False)
-    assert provenance.code_fingerprint([source]) == before
+    assert fingerprint.code_fingerprint([source]) == before
     assert prepare(tmp_path).description["request"] == first
     described("classes: [sky, tree, ground]\n", build=False)
     dataset = prepare(tmp_path)
@@ -91,8 +91,8 @@ def test_what_the_file_says_decides_whether_to_prepare_again(described, tmp_path
 
 def test_the_code_of_the_reader_counts(described):
     described("classes: [a, b]\n", build=False)
-    reader = provenance.module_file("datasets.custom.truth")
-    assert reader in provenance._closure((dataset_source("mine"),))
+    reader = fingerprint.module_file("datasets.custom.truth")
+    assert reader in fingerprint.closure([dataset_source("mine")])
 
 
 def test_the_folder_of_the_configuration_takes_the_place_of_the_file_s(described, tmp_path):

@@ -5,11 +5,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from segbench import provenance
 from segbench.datasets.registry import dataset_info, dataset_source
 from segbench.errors import SegbenchError
 from segbench.plan import Cell, Plan, load_plan
 from segbench.report_files import report_sources
+from segbench.stages import stage_fingerprint
 from segbench.submissions import folder_state
 
 
@@ -42,24 +42,10 @@ EXPERIMENTS = sorted({cell.experiment for cell in PLAN.trained})
 LARGE_SPLIT = 400
 """Images from which on a pool of processes saves more time than it takes cores from others."""
 FINGERPRINT = {
-    stage: provenance.code_fingerprint(
-        [provenance.module_file(name) for name in modules]
-    )
-    for stage, modules in {
-        "evaluate": [
-            "evaluation.explain",
-            "evaluation.folder",
-            "evaluation.tide",
-            "stats",
-        ],
-        "profile": ["profiling"],
-        "collect": ["results"],
-        "overlays": ["report_overlays"],
-    }.items()
+    stage: stage_fingerprint(stage)
+    for stage in ("evaluate", "profile", "collect", "overlays")
 }
-FINGERPRINT["report"] = provenance.code_fingerprint(
-    [provenance.module_file("html")], texts=report_sources()
-)
+FINGERPRINT["report"] = stage_fingerprint("report", texts=report_sources())
 
 
 def cell_of(wildcards) -> Cell:

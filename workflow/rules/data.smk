@@ -36,11 +36,8 @@ rule prepare:
         options=dataset_options,
         bad_images=lambda wildcards: PLAN.dataset_config(wildcards.dataset).bad_images,
         folder=lambda wildcards, output: str(Path(output[0]).parent),
-        code=lambda wildcards: provenance.code_fingerprint(
-            [
-                dataset_source(wildcards.dataset),
-                provenance.module_file("datasets.writer"),
-            ]
+        code=lambda wildcards: stage_fingerprint(
+            "prepare", dataset_source(wildcards.dataset)
         ),
     shell:
         "python -m segbench prepare {wildcards.dataset} {params.raw} {params.options:q}"
