@@ -1,5 +1,6 @@
 # make demo    set everything up and make the demo board (results/report/index.html)
 # make test    set everything up and run every check and test
+# make reliability    run the tests of docs/reliability.md and write it
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
   $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 CONFIG ?= config.yaml
 
-.PHONY: demo test check report clean
+.PHONY: demo test check report reliability clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c '$(SUPPORTED)' \
@@ -37,6 +38,11 @@ check: $(VENV)/.installed
 
 test: check
 	$(BIN)/python -m pytest
+
+reliability: $(VENV)/.installed
+	$(BIN)/python -m pytest -m fault --junitxml=.reliability.xml; \
+	$(BIN)/python tests/reliability/reliability_table.py --junit .reliability.xml
+	rm -f .reliability.xml
 
 clean:
 	rm -rf results .snakemake

@@ -86,6 +86,7 @@ def _panoptic_of(change):
         (_panoptic_of(lambda c: c["annotations"]), "expected COCO panoptic results"),
     ],
 )
+@pytest.mark.fault(18)
 def test_anything_less_is_refused(data, case, tmp_path, capfd, damage, words):
     file, mine = case
     damage(mine)

@@ -51,6 +51,7 @@ def test_good_files_load(tmp_path):
         (RECIPE.replace("10\n", "100\n"), 1, ["warmup_iterations must be smaller"]),
     ],
 )
+@pytest.mark.fault(24)
 def test_recipe_mistakes(tmp_path, text, line, words):
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
@@ -71,6 +72,7 @@ def test_recipe_mistakes(tmp_path, text, line, words):
         ("runs:", "run:", 4, ["unknown key 'run'", "Did you mean 'runs'?"]),
     ],
 )
+@pytest.mark.fault(24)
 def test_config_mistakes(tmp_path, old, new, line, words):
     path = write(tmp_path, CONFIG.replace(old, new))
     with pytest.raises(ConfigError) as caught:
@@ -80,6 +82,7 @@ def test_config_mistakes(tmp_path, old, new, line, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.fault(24)
 def test_every_mistake_is_listed(tmp_path):
     path = write(tmp_path, RECIPE.replace("batch_size: 8", "batch_size: 0") + "foo: 1\n")
     with pytest.raises(ConfigError) as caught:
@@ -93,6 +96,7 @@ def test_not_a_mapping(tmp_path, text):
         load_recipe(write(tmp_path, text))
 
 
+@pytest.mark.fault(24)
 def test_key_given_twice(tmp_path):
     with pytest.raises(ConfigError, match="'model' is given twice"):
         load_recipe(write(tmp_path, RECIPE + "model: unet\n"))

@@ -36,6 +36,7 @@ def of_text(tmp_path, text: str) -> str:
         (BASE.replace("f(x)", "f(x, y=1)"), False),
     ],
 )
+@pytest.mark.fault(25)
 def test_meaning_decides(tmp_path, text, same):
     assert (of_text(tmp_path, text) == of_text(tmp_path, BASE)) == same
 
@@ -199,6 +200,7 @@ def move(folder: Path, old: str, new: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.fault(25)
 def test_moving_and_renaming_modules_changes_no_fingerprint(copy):
     before = fingerprints(copy)
     assert {"train", "evaluate", "report", "prepare"} <= set(before)
@@ -209,6 +211,7 @@ def test_moving_and_renaming_modules_changes_no_fingerprint(copy):
     assert fingerprints(copy)["evaluate"] != before["evaluate"]
 
 
+@pytest.mark.fault(25)
 def test_an_expression_changes_the_stages_that_reach_it(copy):
     before = fingerprints(copy)
     changes = {

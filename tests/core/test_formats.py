@@ -37,6 +37,7 @@ def test_palette_png_gives_indices(tmp_path):
     assert formats.read_label_map(tmp_path / "p.png").tolist() == [[0, 3]]
 
 
+@pytest.mark.fault(15)
 def test_colour_image_is_no_label_map(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "c.png")
     with pytest.raises(DataError, match=r"c\.png.*one-channel"):
@@ -50,6 +51,7 @@ def test_grey_image_is_no_panoptic_map(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "empty", "text", "missing"])
+@pytest.mark.fault(14)
 def test_broken_image_is_named(tmp_path, damage):
     path = tmp_path / "broken.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)).save(path)
@@ -63,6 +65,7 @@ def test_broken_image_is_named(tmp_path, damage):
             read(path)
 
 
+@pytest.mark.fault(21)
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     formats.write_json(path, {"a": 1})
@@ -75,6 +78,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
+@pytest.mark.fault(21)
 def test_full_disk_is_one_clear_error(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
@@ -136,6 +140,7 @@ def gamma_chunk():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.fault(14)
 def test_no_flipped_bit_or_missing_end_passes(tmp_path, loops, mode):
     rng = np.random.default_rng(4)
     path = tmp_path / "m.png"

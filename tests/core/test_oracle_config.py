@@ -87,6 +87,7 @@ def test_a_renamed_experiment_keeps_its_name(tmp_path):
          ["runs.0.oracles"]),
     ],
 )  # fmt: skip
+@pytest.mark.fault(24)
 def test_mistakes(tmp_path, old, new, words):
     with pytest.raises(ConfigError) as caught:
         plan(tmp_path, old, new)

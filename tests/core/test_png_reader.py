@@ -89,6 +89,7 @@ def test_every_form_reads_as_by_pillow_or_is_refused(tmp_path, colour_type, dept
 
 
 @pytest.mark.parametrize("colour_type", [GREY, PALETTE, RGB])
+@pytest.mark.fault(14)
 def test_every_flipped_bit_is_refused(tmp_path, colour_type):
     rng = np.random.default_rng(4)
     blocks = rng.integers(0, 256, (2, 3, png_files.CHANNELS[colour_type])).repeat(9, 0)

@@ -53,6 +53,7 @@ def test_a_submission_is_a_cell(tmp_path):
         ("[semantic, panoptic]", "[panoptic]\nprotocol: voc2012", "not panoptic"),
     ],
 )
+@pytest.mark.fault(24)
 def test_submission_mistakes_name_file_and_key(tmp_path, old, new, words):
     assert old in SUBMISSION
     with pytest.raises(ConfigError) as error:
@@ -75,6 +76,7 @@ def test_another_dataset_than_the_runs(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["oracle", "fcn_tiny"])
+@pytest.mark.fault(24)
 def test_a_name_that_is_taken(tmp_path, monkeypatch, name):
     monkeypatch.chdir(Path(__file__).parents[2])
     with pytest.raises(ConfigError, match=f"'{name}' is also a control or an experiment"):

@@ -93,6 +93,7 @@ RAW_FAULTS = [
 
 
 @pytest.mark.parametrize(("name", "spoil", "kind", "text"), RAW_FAULTS)
+@pytest.mark.fault(14, 15)
 def test_each_fault_of_a_raw_folder_has_its_name(raw, name, spoil, kind, text):
     spoil(raw / name)
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
@@ -105,6 +106,7 @@ def test_each_fault_of_a_raw_folder_has_its_name(raw, name, spoil, kind, text):
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
 
 
+@pytest.mark.fault(14, 15)
 def test_all_faults_of_a_raw_folder_are_listed_at_once(raw):
     flip(raw / "train" / "0001TP_train_000.png")
     cut(raw / "trainannot" / "0001TP_train_000.png")
@@ -152,6 +154,7 @@ def test_labels_read_in_a_wrong_encoding_show_in_the_histogram(raw, tmp_path):
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
+@pytest.mark.fault(15)
 def test_the_same_image_in_two_splits_is_refused_by_prepare_too(raw, tmp_path):
     shutil.copy(raw / "train" / "0001TP_train_002.png", raw / "test" / "0001TP_test_001.png")
     with pytest.raises(DataError, match=r"split-overlap\] train, test: 1 images are in both"):
@@ -245,6 +248,7 @@ PREPARED_FAULTS = [
 
 
 @pytest.mark.parametrize(("spoil", "expected"), PREPARED_FAULTS)
+@pytest.mark.fault(14, 15)
 def test_each_fault_of_a_prepared_folder_has_its_name(prepared, spoil, expected):
     spoil(prepared)
     code, report = check(prepared.root)
@@ -295,6 +299,7 @@ def test_the_table_of_a_person_ends_with_the_counts(prepared, capsys):
     assert lines[-1].endswith("1 errors, 0 warnings")
 
 
+@pytest.mark.fault(14)
 def test_training_refuses_files_that_changed_and_data_that_was_not_checked(prepared):
     prepared.refuse_unchecked("train")
     row = first_row(prepared)
@@ -313,6 +318,7 @@ def test_training_refuses_files_that_changed_and_data_that_was_not_checked(prepa
         PreparedDataset.open(prepared.root).refuse_unchecked("val")
 
 
+@pytest.mark.fault(14)
 def test_bad_images_are_left_out_only_when_asked_and_then_named(raw, tmp_path, capsys):
     flip(raw / "trainannot" / "0001TP_train_001.png")
     with pytest.raises(DataError, match="1 of 7 images cannot be used"):

@@ -402,6 +402,7 @@ def finding(tmp_path):
     return str(error.value)
 
 
+@pytest.mark.fault(14, 15)
 def test_every_bad_image_is_listed(described, tmp_path):
     described("classes: [a, b]\n")
     masks, images = tmp_path / "mine/data/masks", tmp_path / "mine/data/images"
@@ -419,6 +420,7 @@ def test_every_bad_image_is_listed(described, tmp_path):
     assert "found mode RGB; masks of colours are read with mask_format: colors" in said
 
 
+@pytest.mark.fault(15)
 def test_an_unknown_colour_is_named(described, tmp_path):
     described('mask_format: colors\nclasses: {a: "#102030", b: "#405060"}\n')
     for path in (tmp_path / "mine/data/masks").iterdir():

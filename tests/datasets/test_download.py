@@ -89,6 +89,7 @@ def test_both_kinds_of_published_digests(server, target, tmp_path, algorithm):
     assert target.read_bytes() == DATA
 
 
+@pytest.mark.fault(11)
 def test_a_cut_connection_goes_on_where_it_stopped(server, target, expected):
     server.faults[PATH] = [cut(100_000), cut(50_000), cut(70_000)]
     get(server, target, expected)
@@ -113,6 +114,7 @@ def test_a_connection_that_is_cut_at_once_each_time_is_given_up(server, target, 
     assert "what has arrived so far is kept" in message
 
 
+@pytest.mark.fault(11)
 def test_a_server_without_ranges_starts_anew(server, target, expected):
     server.ranges = False
     server.faults[PATH] = [cut(100_000)]
@@ -204,6 +206,7 @@ def test_a_whole_part_of_unknown_size_ends_with_416(server, target, tmp_path):
     assert target.read_bytes() == DATA
 
 
+@pytest.mark.fault(11)
 def test_wrong_content_is_refused_before_it_has_a_name(server, target, expected):
     server.always[PATH] = content(OTHER)
     message = refused(server, target, expected)
@@ -218,12 +221,14 @@ def test_the_publishers_size_is_compared_before_the_body(server, target, expecte
     assert "the server offers 1000 bytes, expected 300000" in message
 
 
+@pytest.mark.fault(11)
 def test_a_server_that_promises_more_than_it_has(server, target):
     server.ranges = False
     server.always[PATH] = lying_length(5)
     assert "cut after 300000 of 300005 bytes (3 attempts)" in refused(server, target)
 
 
+@pytest.mark.fault(11)
 def test_a_server_that_promises_less_than_the_file(server, target, tmp_path):
     server.always[PATH] = lying_length(-5)
     expected = Expected(None, digest_of(DATA, tmp_path))
@@ -237,6 +242,7 @@ def test_no_length_at_all(server, target, expected):
 
 
 @pytest.mark.parametrize(("code", "attempts"), [(404, 1), (403, 1), (410, 1), (500, 3), (503, 3)])
+@pytest.mark.fault(11)
 def test_status_codes_are_named_with_the_address(server, target, expected, code, attempts):
     server.always[PATH] = status(code)
     message = refused(server, target, expected)
@@ -245,6 +251,7 @@ def test_status_codes_are_named_with_the_address(server, target, expected, code,
     assert f"put the file into {target.parent}" in message and "is kept" not in message
 
 
+@pytest.mark.fault(11)
 def test_errors_of_the_server_that_pass_are_survived(server, target, expected):
     server.faults[PATH] = [status(500), status(503, **{"Retry-After": "0"})]
     get(server, target, expected)
@@ -294,6 +301,7 @@ def test_a_second_mirror_starts_anew_where_no_digest_would_tell(server, target):
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/zip"])
+@pytest.mark.fault(11)
 def test_a_login_page_is_named(server, target, expected, kind):
     server.always[PATH] = page(LOGIN_PAGE, kind)
     message = refused(server, target, None if kind != "text/html" else expected)
@@ -313,11 +321,13 @@ def test_a_page_in_single_bytes_is_still_a_page(server, target):
     assert "a login page" in refused(server, target)
 
 
+@pytest.mark.fault(11)
 def test_a_silent_server_is_left(server, target, expected):
     server.always[PATH] = silent(2)
     assert "gave no answer within 0.4 s (3 attempts)" in refused(server, target, expected)
 
 
+@pytest.mark.fault(11)
 def test_a_server_that_dribbles_is_left(server, target, expected):
     server.always[PATH] = dribble(0.02)
     message = refused(server, target, expected)
@@ -330,6 +340,7 @@ def test_a_server_that_dribbles_headers_is_left(server, target, expected):
     assert "gave no answer within 0.2 s" in refused(server, target, expected, policy=policy)
 
 
+@pytest.mark.fault(31)
 def test_no_network_is_named(server, target, expected):
     urls = ["http://127.0.0.1:9/a", "http://nowhere.invalid/a"]
     message = refused(server, target, expected, urls=urls)
@@ -366,6 +377,7 @@ def test_a_proxy_of_the_environment_is_used(server, target, expected, monkeypatc
     assert "the proxy cannot be reached" in refused(server, target, expected, urls=[address])
 
 
+@pytest.mark.fault(21)
 def test_room_is_asked_for_before_a_byte_is_written(server, target, expected, monkeypatch):
     few = shutil.disk_usage("/")._replace(free=(32 << 20) + 200_000)
     monkeypatch.setattr("segbench.datasets.fetch.disk.shutil.disk_usage", lambda path: few)
@@ -374,6 +386,7 @@ def test_room_is_asked_for_before_a_byte_is_written(server, target, expected, mo
     assert "33.8 MB are free" in message
 
 
+@pytest.mark.fault(21)
 def test_a_full_disk_keeps_what_came_and_the_next_run_goes_on(server, target, expected):
     target.parent.mkdir()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -403,6 +416,7 @@ def _without_range(handler):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(FAULTS)), max_size=5), st.booleans())
+@pytest.mark.fault(11)
 def test_whatever_happens_before_the_file_is_right_or_absent(tmp_path_factory, names, tagged):
     """Any order of faults ends in the right bytes or in a named error, never in others."""
     folder = tmp_path_factory.mktemp("sequence")

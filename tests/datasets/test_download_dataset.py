@@ -227,6 +227,7 @@ def test_a_lost_file_is_unpacked_again_without_the_network(site, run, tmp_path):
     assert len(site.server.requests) == 3
 
 
+@pytest.mark.fault(11)
 def test_a_killed_download_asks_only_for_the_rest(site, run, tmp_path):
     site.server.always["/pocket/images.zip"] = dribble(0.05, chunk=20_000)
     process = start("", "download", "pocket")
@@ -255,6 +256,7 @@ unpack._Writer._write_file = slow
 """
 
 
+@pytest.mark.fault(13)
 def test_a_killed_unpacking_is_never_taken_for_whole_and_done_again(site, run, tmp_path):
     raw = tmp_path / "results/raw/pocket"
     process = start(SLOW, "download", "pocket")
@@ -271,6 +273,7 @@ def test_a_killed_unpacking_is_never_taken_for_whole_and_done_again(site, run, t
     assert run("prepare", "pocket")[0] == 0
 
 
+@pytest.mark.fault(32)
 def test_ctrl_c_while_unpacking_leaves_nothing_half(site, run, tmp_path):
     raw = tmp_path / "results/raw/pocket"
     process = start(SLOW, "download", "pocket")
@@ -298,6 +301,7 @@ def test_a_process_that_lost_the_archive_to_another_moves_nothing(site, run, tmp
         prepare_dataset("pocket", tmp_path / "out", raw=raw)
 
 
+@pytest.mark.fault(21)
 def test_a_full_disk_while_unpacking_leaves_nothing_half(site, run, tmp_path, archives):
     raw = tmp_path / "results/raw/pocket"
     (raw / "archives").mkdir(parents=True)
@@ -350,6 +354,7 @@ def kill(*arguments, **keywords):
     ],
     ids=["before the move", "after the move", "at the manifest", "at the end", "at the rename"],
 )
+@pytest.mark.fault(13)
 def test_killed_at_every_step_of_the_installation(site, run, tmp_path, moment):
     raw = tmp_path / "results/raw/pocket"
     process = start(KILLED + moment, "download", "pocket")
@@ -363,6 +368,7 @@ def test_killed_at_every_step_of_the_installation(site, run, tmp_path, moment):
     prepare_dataset("pocket", tmp_path / "out", raw=raw)
 
 
+@pytest.mark.fault(13)
 def test_two_at_once_the_second_waits_and_finds_it_done(site, tmp_path):
     second_waits = threading.Event()
 
@@ -386,6 +392,7 @@ def test_two_at_once_the_second_waits_and_finds_it_done(site, tmp_path):
     assert records[0].read_bytes() == records[1].read_bytes()
 
 
+@pytest.mark.fault(32)
 def test_ctrl_c_leaves_a_part_to_go_on_with_and_nobody_waits(site, run, tmp_path):
     site.server.faults["/pocket/images.zip"] = [dribble(0.05, chunk=20_000)]
     process = start("", "download", "pocket")
@@ -401,6 +408,7 @@ def test_ctrl_c_leaves_a_part_to_go_on_with_and_nobody_waits(site, run, tmp_path
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.fault(11)
 def test_cut_servers_and_wrong_bytes_through_the_whole_command(site, run, tmp_path):
     site.server.faults["/pocket/images.zip"] = [cut(1_500_000)]
     site.server.always["/pocket/labels.tar.gz"] = content(b"wrong")
@@ -414,6 +422,7 @@ def test_cut_servers_and_wrong_bytes_through_the_whole_command(site, run, tmp_pa
     assert len(site.asked("images.zip")) == 2
 
 
+@pytest.mark.fault(12)
 def test_an_evil_archive_leaves_nothing(site, run, tmp_path):
     tree = tmp_path / "evil"
     (tree / "images").mkdir(parents=True)
@@ -463,6 +472,7 @@ def test_an_address_that_is_no_mirror_is_refused_without_repeating_it(run, site,
     assert base not in text
 
 
+@pytest.mark.fault(22)
 def test_a_folder_that_cannot_be_written_is_named(run, site):
     code, text = run("download", "pocket", "--raw", "/proc/segbench")
     assert code == 1 and "cannot write /proc/segbench" in text

@@ -44,6 +44,7 @@ def snapshot(root):
 
 
 @pytest.mark.parametrize("images", [1, 20])
+@pytest.mark.fault(13)
 def test_a_killed_prepare_goes_on_to_the_same_bytes(tmp_path, unbroken, images):
     out = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", CODE, str(out)], stderr=subprocess.DEVNULL)
@@ -76,6 +77,7 @@ main()
 
 
 @pytest.mark.parametrize("limit", [100, 12_000, 45_000])
+@pytest.mark.fault(21)
 def test_a_full_disk_is_named_and_the_next_run_finishes(tmp_path, unbroken, limit):
     """No file may be longer than the limit: an image, the journal or a document is too long."""
     out = tmp_path / "full"
@@ -90,6 +92,7 @@ def test_a_full_disk_is_named_and_the_next_run_finishes(tmp_path, unbroken, limi
     )
 
 
+@pytest.mark.fault(22)
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write .*file"):
@@ -98,6 +101,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 @settings(max_examples=8, deadline=None)
 @given(cut=st.floats(0, 1), lost=st.integers(0, 34))
+@pytest.mark.fault(13)
 def test_a_torn_journal_and_a_lost_file_are_repaired(tmp_path_factory, unbroken, cut, lost):
     """The journal of a full run, cut at any byte, with one image gone."""
     out = tmp_path_factory.mktemp("torn")
@@ -149,6 +153,7 @@ def test_other_options_leave_nothing_of_the_old_form(tmp_path):
     assert snapshot(changed.root) == snapshot(fresh.root)
 
 
+@pytest.mark.fault(26)
 def test_a_changed_raw_file_prepares_again_and_a_touched_one_does_not(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     camvid.build_raw(raw)

@@ -167,6 +167,7 @@ def test_the_digest_fed_image_by_image_is_that_of_the_whole(tmp_path):
     assert ContentDigest(dataset_info("noise")).hexdigest() == json_digest(["noise", classes, {}])
 
 
+@pytest.mark.fault(13)
 def test_a_killed_worker_is_a_clear_error_and_the_next_run_goes_on(start, tmp_path):
     out = tmp_path / "out"
     process = start(out, options={"wait": 0.03})
@@ -186,6 +187,7 @@ def test_a_killed_worker_is_a_clear_error_and_the_next_run_goes_on(start, tmp_pa
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.fault(13)
 def test_no_worker_outlives_a_parent_that_was_killed(start, tmp_path, kill):
     out = tmp_path / "out"
     process = start(out, options={"wait": 0.03})

@@ -260,6 +260,7 @@ def test_image_scores_are_f1_of_confident_detections(tmp_path):
     }
 
 
+@pytest.mark.fault(16)
 def test_many_faults_are_counted_with_three_examples(tmp_path):
     truth, detection = _simple()
     wrong = [{**detection, "category_id": i, "score": 2} for i in (0, 1, 2, 4, 5)]

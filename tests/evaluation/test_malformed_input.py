@@ -75,6 +75,7 @@ def refused(made, code, out, err, words):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.fault(16, 17, 18)
 def test_malformed_input_is_one_error(name, tmp_path, monkeypatch, capfd):
     kind, change, words = CASES[name]
     made = getattr(score_sets, kind)(tmp_path)

@@ -180,6 +180,7 @@ def test_worked_example():
     assert counts == [(1, 0, 0), (1, 0, 0), (0, 2, 1)]
 
 
+@pytest.mark.fault(17)
 def test_group_without_segments_has_no_value():
     ids = _strip((4, 1))
     found = panoptic.scores(run((ids, ids, _segments((1, 7, 0)), _segments((1, 7)))), COCO)
@@ -226,6 +227,7 @@ GOOD = _strip((2, 1), (2, 2))
         ([(1, 7, 0)], [(1,), (2, 7)], "prediction: a segment has no 'category_id'"),
     ],
 )
+@pytest.mark.fault(17)
 def test_faults_are_named(truth_segments, predicted, message):
     scene = (GOOD, GOOD, _segments(*truth_segments), _segments(*predicted))
     with pytest.raises(DataError, match=f"image 139, .*{message}"):

@@ -75,6 +75,7 @@ def numbers(value):
         ("cityscapes", damage_png),
     ],
 )
+@pytest.mark.fault(16, 17)
 def test_damage_never_ends_in_a_traceback_or_an_impossible_number(
     kind, damage, tmp_path, monkeypatch, capfd
 ):

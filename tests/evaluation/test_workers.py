@@ -139,6 +139,7 @@ def lose_a_process(part):
 
 
 @pytest.mark.parametrize("fork", [True, False])
+@pytest.mark.fault(20)
 def test_a_killed_worker_is_one_clear_error(monkeypatch, fork):
     monkeypatch.setattr(pool, "_may_fork", lambda: fork)
     with pytest.raises(DataError, match=r"worker process ended.*\n.*fewer --workers"):

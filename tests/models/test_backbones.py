@@ -129,6 +129,7 @@ def test_unknown_names_and_strides_are_refused() -> None:
         create_backbone("swin_tiny_patch4_window7_224", output_stride=8)
 
 
+@pytest.mark.fault(31)
 def test_offline_says_what_to_do(monkeypatch) -> None:
     def unreachable(*_, **__):
         raise URLError("no route to host")

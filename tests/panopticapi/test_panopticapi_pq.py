@@ -54,6 +54,7 @@ def figures(stat):
     return {label: (s.iou.hex(), s.tp, s.fp, s.fn) for label, s in found}
 
 
+@pytest.mark.fault(17)
 def test_strict_compat_gives_the_original_figures_to_the_last_bit(files):
     stat = evaluation.pq_compute_single_core(
         0, matched(files), *folders(files), BY_ID, strict_compat=True
@@ -114,6 +115,7 @@ def test_parts_are_those_of_array_split(items, parts):
     assert [list(part) for part in split(range(items), parts)] == expected
 
 
+@pytest.mark.fault(17)
 def test_a_group_without_segments(files):
     things = {1: BY_ID[1]}
     stat = evaluation.PQStat()
@@ -176,6 +178,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("strict_compat", [True, False])
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.fault(17)
 def test_errors_have_the_original_types(files, fault, strict_compat):
     which, change, kind, words = FAULTS[fault]
     edit(files[which], change)
@@ -199,6 +202,7 @@ def test_a_missing_folder_is_named(files, which, side):
         evaluation.pq_compute(*files, *places)
 
 
+@pytest.mark.fault(17)
 def test_an_image_predicted_twice(files):
     edit(files[1], lambda c: c["annotations"].append(copy.deepcopy(c["annotations"][0])))
     evaluation.pq_compute(*files, strict_compat=True)

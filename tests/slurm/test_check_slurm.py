@@ -47,6 +47,7 @@ def finding(findings: list[dict[str, str]], check: str) -> dict[str, str]:
     return next(row for row in findings if row["check"].startswith(check))
 
 
+@pytest.mark.fault(31)
 def test_no_slurm_is_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (row,) = check_slurm(profile(tmp_path))
@@ -60,6 +61,7 @@ def test_healthy_cluster_has_no_problem(tmp_path: Path, programs: Programs) -> N
     assert finding(findings, "slurm partition")["detail"] == "long, longest job 2-00:00:00"
 
 
+@pytest.mark.fault(9)
 def test_controller_that_does_not_answer(tmp_path: Path, programs: Programs) -> None:
     programs(sinfo="echo 'Unable to contact slurm controller' >&2; exit 1")
     (row,) = check_slurm(profile(tmp_path))

@@ -65,6 +65,7 @@ def live_through(checkout: Checkout) -> Story:
     return Story(checkout, lost[1], table, first, again, checkout.launch(), checkout.launch())
 
 
+@pytest.mark.fault(23)
 def test_broken_model_costs_one_cell(story: Story) -> None:
     assert story.first.code == 1, story.first.output
     status = {cell["experiment"]: cell["status"] for cell in story.table["cells"]}
@@ -86,6 +87,7 @@ def test_gpu_jobs_get_a_device(story: Story) -> None:
     assert {rule for rule, gpu in asked.items() if gpu == {False}} >= {"prepare", "evaluate"}
 
 
+@pytest.mark.fault(6)
 def test_cancelled_training_resumes(story: Story) -> None:
     log = story.checkout.log("train", "digit_scenes/fcn_tiny/seed0.log")
     resumed = re.search(r"resuming from .* at iteration (\d+)", log)
@@ -95,6 +97,7 @@ def test_cancelled_training_resumes(story: Story) -> None:
     assert "CANCELLED" in story.first.output
 
 
+@pytest.mark.fault(8)
 def test_lost_node_is_survived_by_another(story: Story) -> None:
     assert story.checkout.cluster.node_state(story.lost_node).startswith("down")
     log = story.checkout.log("train", "digit_scenes/patient/seed0.log")
@@ -102,6 +105,7 @@ def test_lost_node_is_survived_by_another(story: Story) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["fcn_tiny", "patient"])
+@pytest.mark.fault(6, 8)
 def test_weights_equal_those_of_an_unbroken_run(
     story: Story, tmp_path: Path, experiment: str
 ) -> None:
@@ -116,6 +120,7 @@ def test_weights_equal_those_of_an_unbroken_run(
     assert iterations == sorted(set(iterations))
 
 
+@pytest.mark.fault(23)
 def test_failed_row_is_tried_again(story: Story) -> None:
     assert jobs(story.again.output) >= {"train", "collect", "report"}
     assert "experiment=broken" in story.again.output

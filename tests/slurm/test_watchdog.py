@@ -62,6 +62,7 @@ def test_only_our_unfinished_jobs_count(queue: Queue) -> None:
     assert jobs_in_queue() is None
 
 
+@pytest.mark.fault(9)
 def test_waiting_for_nothing_is_noticed(queue: Queue) -> None:
     queue("exit 0")
     with running(WAITS) as process:
@@ -87,6 +88,7 @@ def test_local_steps_are_work(queue: Queue) -> None:
             assert watch(process, QUICK) is None
 
 
+@pytest.mark.fault(9)
 def test_silent_cluster_ends_it_after_a_long_time(queue: Queue) -> None:
     queue("exit 1")
     with running(WAITS) as process:
@@ -97,6 +99,7 @@ def test_silent_cluster_ends_it_after_a_long_time(queue: Queue) -> None:
 @pytest.mark.parametrize(
     ("code", "unlocked"), [(WAITS, True), (IGNORES_ONE, True), (IGNORES_ALL, False)]
 )
+@pytest.mark.fault(9)
 def test_stop_ends_also_what_ignores_the_first_interrupt(code: str, unlocked: bool) -> None:
     with running(code) as process:
         assert stop(process, grace_s=0.5) is unlocked
@@ -110,6 +113,7 @@ def test_another_process_of_the_same_id_is_not_taken_for_it() -> None:
     assert Process.of(2**22 + 1) is None
 
 
+@pytest.mark.fault(9)
 def test_command_says_why_and_what_next(queue: Queue) -> None:
     queue("exit 0")
     with running(WAITS) as process:

@@ -57,6 +57,7 @@ def test_newest_of_two_is_kept_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip_a_byte, lose_the_digest])
+@pytest.mark.fault(3)
 def test_damage_falls_back_and_says_so(
     tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +70,7 @@ def test_damage_falls_back_and_says_so(
     assert not (tmp_path / "checkpoint-20.pt").exists()
 
 
+@pytest.mark.fault(3)
 def test_all_damaged_gives_none(tmp_path: Path) -> None:
     empty(save(tmp_path, 10))
     assert newest_checkpoint(tmp_path) is None
@@ -82,6 +84,7 @@ class Malice:
         return os.system, (f"touch {self.target}",)
 
 
+@pytest.mark.fault(4)
 def test_malicious_checkpoint_is_refused_without_running(tmp_path: Path) -> None:
     proof = tmp_path / "executed"
     save(tmp_path, 10)
@@ -95,6 +98,7 @@ def test_malicious_checkpoint_is_refused_without_running(tmp_path: Path) -> None
         assert not proof.exists()
 
 
+@pytest.mark.fault(4)
 def test_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-3.pt"
     torch.save({"state_dict": {"a": torch.zeros(2)}}, path)
@@ -103,6 +107,7 @@ def test_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
         newest_checkpoint(tmp_path)
 
 
+@pytest.mark.fault(21)
 def test_full_disk_leaves_earlier_checkpoints_and_no_rest(tmp_path: Path) -> None:
     save(tmp_path, 10)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -119,6 +124,7 @@ def test_full_disk_leaves_earlier_checkpoints_and_no_rest(tmp_path: Path) -> Non
     assert save(tmp_path, 20).exists()
 
 
+@pytest.mark.fault(8)
 def test_refusal_before_the_commit_leaves_nothing(tmp_path: Path) -> None:
     def refuse() -> None:
         raise TrainingError("lost")
@@ -128,6 +134,7 @@ def test_refusal_before_the_commit_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(2)
 def test_rests_of_killed_writers_are_cleaned(tmp_path: Path) -> None:
     kept = save(tmp_path, 10)
     (tmp_path / ".checkpoint-20.pt.x1.tmp").write_bytes(b"half")
@@ -136,6 +143,7 @@ def test_rests_of_killed_writers_are_cleaned(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [kept, kept.with_suffix(".pt.sha256")]
 
 
+@pytest.mark.fault(4)
 def test_other_number_of_classes_is_named() -> None:
     model, other = nn.Conv2d(3, 21, 1), nn.Conv2d(3, 19, 1)
     with pytest.raises(TrainingError, match=r"bias: expected \(21,\), found \(19,\)"):

@@ -189,6 +189,7 @@ def test_panoptic_map_must_list_what_it_shows(toys: PreparedDataset, tmp_path: P
         writer.add(record, Prediction(semantic=np.zeros((8, 8), np.uint8)))
 
 
+@pytest.mark.fault(4)
 def test_foreign_weights_are_refused(toys: PreparedDataset, tmp_path: Path) -> None:
     recipe, path = training_toys.recipe(), trained(toys, tmp_path)
     good = load_file(str(path))

@@ -24,6 +24,7 @@ def freeze(lease: Lease) -> None:
     lease._thread.join()
 
 
+@pytest.mark.fault(7)
 def test_second_waits_until_the_first_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +48,7 @@ def test_second_waits_until_the_first_is_done(
     assert f"is held by process {read_owner(tmp_path, 2).pid}" in capsys.readouterr().err
 
 
+@pytest.mark.fault(8)
 def test_stale_holder_is_followed_and_stops(tmp_path: Path) -> None:
     with Lease(tmp_path, **FAST) as old:
         freeze(old)
@@ -62,6 +64,7 @@ def test_stale_holder_is_followed_and_stops(tmp_path: Path) -> None:
     assert newest_owner(tmp_path) == 2
 
 
+@pytest.mark.fault(7)
 def test_dead_holder_on_this_machine_is_followed_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_hold, args=(str(tmp_path),))
@@ -81,6 +84,7 @@ def _hold(folder: str) -> None:
         time.sleep(60)
 
 
+@pytest.mark.fault(8)
 def test_another_host_is_believed_until_its_heart_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +99,7 @@ def test_another_host_is_believed_until_its_heart_stops(
         assert read_owner(tmp_path, new.fence).host == "node2"
 
 
+@pytest.mark.fault(6, 8)
 def test_requeued_job_takes_over_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     with Lease(tmp_path, **FAST) as old:
@@ -106,6 +111,7 @@ def test_requeued_job_takes_over_at_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.fault(7)
 def test_without_flock_heartbeats_decide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -126,6 +132,7 @@ def test_without_flock_heartbeats_decide(
         second.__exit__(None, None, None)
 
 
+@pytest.mark.fault(7)
 def test_two_takers_never_get_the_same_number(tmp_path: Path) -> None:
     dead = Lease(tmp_path, **FAST).__enter__()
     freeze(dead)
@@ -147,6 +154,7 @@ def test_two_takers_never_get_the_same_number(tmp_path: Path) -> None:
     dead._unlock()
 
 
+@pytest.mark.fault(7)
 def test_forked_children_do_not_keep_the_lock(tmp_path: Path) -> None:
     with Lease(tmp_path, **FAST) as held:
         assert held._lock in lease_module._locks

@@ -86,6 +86,7 @@ def test_a_part_of_the_network_may_be_filled(tmp_path: Path) -> None:
         start_from(model, file, into="unry")
 
 
+@pytest.mark.fault(4)
 def test_weights_of_which_nothing_fits_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     norm = {"norm.num_batches_tracked": torch.tensor(3)}
@@ -99,6 +100,7 @@ def test_weights_of_which_nothing_fits_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frozen", [[], ["backbone", "norm"]])
+@pytest.mark.fault(1)
 def test_pieces_of_a_run_from_a_base_equal_the_unbroken_run(
     toys: PreparedDataset, tmp_path: Path, base: Path, frozen: list[str]
 ) -> None:
@@ -115,6 +117,7 @@ def test_pieces_of_a_run_from_a_base_equal_the_unbroken_run(
         assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
+@pytest.mark.fault(27)
 def test_a_checkpoint_of_other_first_weights_is_not_continued(
     toys: PreparedDataset, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

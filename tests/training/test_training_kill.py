@@ -57,6 +57,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pa
     return run
 
 
+@pytest.mark.fault(1)
 def test_kill_9_at_random_moments(unbroken: Path, tmp_path: Path) -> None:
     rng, run, killed_at = random.Random(), tmp_path / "run", []
     for _ in range(3):
@@ -80,6 +81,7 @@ def test_kill_9_at_random_moments(unbroken: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(12, 19))
+@pytest.mark.fault(2)
 def test_kill_during_a_checkpoint_write(toys: PreparedDataset, tmp_path: Path, number: int) -> None:
     trainer = training_children.start(toys.root, tmp_path, die_at_fsync=number, iterations=20)
     trainer.join()
@@ -93,6 +95,7 @@ def test_kill_during_a_checkpoint_write(toys: PreparedDataset, tmp_path: Path, n
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGUSR1, 0)])
+@pytest.mark.fault(5)
 def test_preemption_saves_and_asks_for_a_requeue(
     unbroken: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:

@@ -61,6 +61,7 @@ def test_seed_decides_the_weights(toys: PreparedDataset, tmp_path: Path) -> None
         {"channels_last": True},
     ],
 )
+@pytest.mark.fault(1)
 def test_resume_in_pieces(toys: PreparedDataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     run(toys, tmp_path / "whole", **changes)
     for stop in (1, 13, 39):
@@ -81,6 +82,7 @@ def test_bf16_on_a_cpu_when_asked(toys: PreparedDataset, tmp_path: Path) -> None
     assert read_json(tmp_path / "out" / "recipe.json")["precision"] == "bfloat16"
 
 
+@pytest.mark.fault(19)
 def test_diverged_names_iteration_images_and_checkpoint(
     toys: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -92,11 +94,13 @@ def test_diverged_names_iteration_images_and_checkpoint(
     assert not (tmp_path / "out" / "weights.safetensors").exists()
 
 
+@pytest.mark.fault(19)
 def test_exploding_rate_ends_as_diverged(toys: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="diverged"):
         run(toys, tmp_path, base_lr=1e30, clip_grad_norm=None, warmup_iterations=0)
 
 
+@pytest.mark.fault(19)
 def test_ignored_batches_cost_nothing_and_are_counted(
     toys: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -110,6 +114,7 @@ def test_ignored_batches_cost_nothing_and_are_counted(
     assert all(bool(torch.isfinite(tensor).all()) for tensor in found.values())
 
 
+@pytest.mark.fault(8)
 def test_lost_lease_stops_before_the_next_save(
     toys: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +131,7 @@ def test_lost_lease_stops_before_the_next_save(
     assert not (tmp_path / "out" / "weights.safetensors").exists()
 
 
+@pytest.mark.fault(7)
 def test_result_of_the_holder_it_waited_for_is_taken(
     toys: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +149,7 @@ def _enter_after_waiting(lease: Lease, enter: Any = Lease.__enter__) -> Lease:
 
 
 @pytest.mark.parametrize("what", ["code", "data"])
+@pytest.mark.fault(27)
 def test_state_of_other_code_or_data_is_not_continued(
     toys: PreparedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
@@ -155,6 +162,7 @@ def test_state_of_other_code_or_data_is_not_continued(
     assert weights(tmp_path / "old") == weights(tmp_path / "new")
 
 
+@pytest.mark.fault(27)
 def test_state_of_another_recipe_or_seed_is_refused(toys: PreparedDataset, tmp_path: Path) -> None:
     run(toys, tmp_path, stop_after=10)
     with pytest.raises(TrainingError, match="belongs to seed 0, this run is seed 1"):
@@ -163,6 +171,7 @@ def test_state_of_another_recipe_or_seed_is_refused(toys: PreparedDataset, tmp_p
         run(toys, tmp_path, base_lr=0.01)
 
 
+@pytest.mark.fault(22)
 def test_folder_that_cannot_be_written_is_found_first(
     toys: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -171,6 +180,7 @@ def test_folder_that_cannot_be_written_is_found_first(
         run(toys, tmp_path)
 
 
+@pytest.mark.fault(20)
 def test_memory_errors_name_batch_and_crop(toys: PreparedDataset, tmp_path: Path) -> None:
     for error in (torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()):
         with (
@@ -180,6 +190,7 @@ def test_memory_errors_name_batch_and_crop(toys: PreparedDataset, tmp_path: Path
             raise error
 
 
+@pytest.mark.fault(20)
 def test_killed_loader_process_is_explained(
     toys: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +228,7 @@ def plain() -> dict[str, Any]:
     }
 
 
+@pytest.mark.fault(1)
 def test_two_processes_learn_what_one_learns(
     toys: PreparedDataset, tmp_path: Path, plain: dict[str, Any]
 ) -> None:

@@ -137,6 +137,7 @@ def test_second_run_has_nothing_to_do(checkout):
     assert "Nothing to be done" in checkout.snakemake()
 
 
+@pytest.mark.fault(25, 26)
 def test_changed_times_and_comments_rerun_nothing(checkout):
     checkout.edit("models/fcn.py", "# a comment\n")
     checkout.edit("training.py", "\n\n# another comment\n")
@@ -145,6 +146,7 @@ def test_changed_times_and_comments_rerun_nothing(checkout):
     assert checkout.stale() == {}
 
 
+@pytest.mark.fault(25)
 def test_one_models_code_marks_exactly_its_rows(checkout):
     source = checkout.folder / "segbench/models/panoptic_fpn.py"
     before = source.read_text()
@@ -157,6 +159,7 @@ def test_one_models_code_marks_exactly_its_rows(checkout):
     assert checkout.stale() == {}
 
 
+@pytest.mark.fault(25)
 def test_evaluation_code_trains_nothing(checkout):
     source = checkout.folder / "segbench/evaluation/semantic.py"
     before = source.read_text()
@@ -167,6 +170,7 @@ def test_evaluation_code_trains_nothing(checkout):
     source.write_text(before)
 
 
+@pytest.mark.fault(25)
 def test_recipe_change_trains_one_row_and_threshold_none(checkout):
     recipe = checkout.folder / "workflow/experiments/digit_scenes/fcn_tiny.yaml"
     before = recipe.read_text()
@@ -207,6 +211,7 @@ def test_a_network_trained_anew_is_given_the_truth_anew(checkout):
         ("{panoptic_fpn_tiny:", "{fcn_tiny:", "oracles are for panoptic ones"),
     ],
 )
+@pytest.mark.fault(24)
 def test_config_mistakes_stop_before_the_dag(checkout, old, new, words):
     assert old in CONFIG
     path = checkout.folder / "wrong.yaml"
@@ -217,6 +222,7 @@ def test_config_mistakes_stop_before_the_dag(checkout, old, new, words):
     assert "Traceback" not in printed
 
 
+@pytest.mark.fault(23)
 def test_a_broken_model_costs_one_cell(checkout):
     mine = checkout.folder / "mine"
     mine.mkdir()

@@ -91,6 +91,7 @@ def test_folder_to_ranked_row(folder):
     assert "Nobody, Nowhere (2026)" in row
 
 
+@pytest.mark.fault(25)
 def test_only_a_changed_folder_is_taken_over_again(folder):
     target = "results/digit_scenes/perfect/seed0/evaluation/val/records.json"
     assert "Nothing to be done" in snakemake(folder, "--dry-run", target)
@@ -105,6 +106,7 @@ def test_only_a_changed_folder_is_taken_over_again(folder):
     assert "rule control:" not in printed
 
 
+@pytest.mark.fault(24)
 def test_a_mistake_in_a_submission_stops_before_the_dag(folder):
     file = folder / "workflow/submissions/perfect.yaml"
     before = file.read_text()
