@@ -11,6 +11,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ JOB_PREFIX = "segbench"
 LONGEST_POLL = 180
 """Seconds between two looks at the queue, at most; fixed in the executor."""
 SECONDS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600}
+ALIVE = frozenset(
+    {"CONFIGURING", "COMPLETING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD"}
+    | {"RESIZING", "RUNNING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+)
+"""States of jobs that are not over."""
 Finding = dict[str, str]
 
 
@@ -59,6 +66,35 @@ def check_slurm(profile: Path = PROFILE) -> list[Finding]:
         _preemption(configuration),
         _earlier_jobs(),
     ]
+
+
+def state_of_job(number: str) -> str:
+    """Return the state of one of our jobs, as RUNNING or TIMEOUT; empty where no one knows it."""
+    return _states_of_our_jobs().get(number, "")
+
+
+@cache
+def _states_of_our_jobs() -> dict[str, str]:
+    """Return the states by job id; the cluster is asked once a process.
+
+    The controller forgets a finished job after ``MinJobAge``; accounting, where there is some,
+    does not.
+    """
+    sources = (
+        ("sacct", "-X", "--noheader", "--parsable2", "--starttime=now-10days",
+         "--format=JobIDRaw,JobName,State"),
+        ("squeue", "--me", "--noheader", "--states=all", "--format=%A|%j|%T"),
+    )  # fmt: skip
+    states: dict[str, str] = {}
+    for command in sources if shutil.which("sbatch") else ():
+        with suppress(SlurmSilent):
+            rows = [line.split("|") for line in _ask(*command).splitlines()]
+            states |= {
+                row[0]: row[-1].split()[0]
+                for row in rows
+                if len(row) >= 3 and row[1].startswith(JOB_PREFIX) and row[-1]
+            }
+    return states
 
 
 def _partition(partitions: list[list[str]], settings: Mapping[str, Any]) -> Finding:

@@ -16,6 +16,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -227,6 +228,33 @@ def read_owner(folder: Path, fence: int) -> Owner:
         return Owner(**read_json(_owner_file(folder, fence)))
     except (DataError, TypeError):
         return Owner(fence, host="an unknown host", pid=0, slurm_job=None, slurm_restart=0)
+
+
+def living_owner(folder: Path) -> Owner | None:
+    """Return who holds a state right now; None where no one does, or the holder is dead.
+
+    On this machine the lock tells, elsewhere the age of the last heartbeat.
+    """
+    fence = newest_owner(folder)
+    if fence is None or (owner := read_owner(folder, fence)).released:
+        return None
+    with suppress(OSError):
+        if owner.host == _myself().host:
+            return owner if _is_locked(folder) else None
+        age_s = time.time() - _owner_file(folder, fence).stat().st_mtime
+        return owner if age_s < 2 * STALE_S else None
+    return None
+
+
+def _is_locked(folder: Path) -> bool:
+    descriptor = os.open(folder / "lock", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _fences(folder: Path) -> list[int]:

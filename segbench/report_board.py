@@ -14,7 +14,7 @@ from typing import Any
 from segbench.report_joined import Joined, Siblings, joined_columns, joined_values
 from segbench.report_metrics import BOUNDARIES, COSTS, MEMORY, Metric, metrics_of, primary
 from segbench.report_ranks import Ties, find_ties, mark_of, measured_groups, tie_groups
-from segbench.report_rows import Cell, Row, row_of, slug
+from segbench.report_rows import STATUS_WORDS, Cell, Row, row_of, slug
 from segbench.types import TASKS, UNRANKED
 
 
@@ -217,9 +217,16 @@ def _ranked(
 
 
 def _row_order(row: Row) -> tuple[Any, ...]:
-    states = {"ok": 0, "failed": 1, "not_run": 2}
+    state = list(STATUS_WORDS).index(row.status)
     best = -(row.values[next(iter(row.values))].raw or 0.0)
-    return (row.rank is None, row.rank or 0, states[row.status], best, row.name, row.experiment)
+    return (
+        row.rank is None,
+        row.rank or 0,
+        state,
+        best,
+        row.name,
+        row.experiment,
+    )
 
 
 def _score_order(row: Row, metric: Metric) -> tuple[Any, ...]:

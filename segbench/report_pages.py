@@ -15,7 +15,7 @@ from segbench.report_media import Gallery
 from segbench.report_metrics import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
 from segbench.report_oracles import network_of, oracle_table
 from segbench.report_ranks import interval_of, no_interval_of
-from segbench.report_rows import Cell, model_entry, status_of
+from segbench.report_rows import STATUS_WORDS, Cell, model_entry, status_of
 from segbench.report_rules import rule_table
 from segbench.report_runs import (
     Log,
@@ -93,8 +93,7 @@ def _facts(site: Site) -> list[dict[str, Any]]:
         "datasets": len({run.dataset for run in runs}),
         "experiments": len({(r.dataset, r.experiment) for r in runs if r.kind not in UNRANKED}),
         "scored results": states.count("ok"),
-        "failed": states.count("failed"),
-        "not run": states.count("not_run"),
+        **{words: states.count(s) for s, words in STATUS_WORDS.items() if s != "ok"},
     }
     always = ("datasets", "experiments", "scored results")
     return [

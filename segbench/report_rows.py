@@ -14,7 +14,8 @@ from segbench.report_submissions import submitted
 from segbench.types import UNRANKED
 
 Cell = Mapping[str, Any]
-STATUS_WORDS = {"ok": "scored", "failed": "failed", "not_run": "not run"}
+STATUS_WORDS = {"ok": "scored", "failed": "failed", "running": "running", "not_run": "not run"}
+"""What a cell's status is called; a row has the first of those that its cells have."""
 
 
 def slug(*parts: object) -> str:
@@ -109,7 +110,7 @@ def row_of(cells: Sequence[Cell], metrics: Sequence[Metric], models: Mapping[str
     cells = sorted(cells, key=lambda cell: int(cell["seed"]))
     scored = [cell for cell in cells if status_of(cell) == "ok"]
     states = {status_of(cell) for cell in cells}
-    status = "ok" if scored else "failed" if "failed" in states else "not_run"
+    status = next((status for status in STATUS_WORDS if status in states), "not_run")
     values = {
         m.key: value_of(m, [c["record"]["scores"].get(m.key) for c in scored]) for m in metrics
     }

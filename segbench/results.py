@@ -17,14 +17,13 @@ import pandas as pd
 
 from segbench import __version__, provenance
 from segbench.board_ties import board_ties
+from segbench.failures import explain
 from segbench.formats import read_json, write_json, write_text
 from segbench.plan import Cell, Plan
 from segbench.prepared import PreparedDataset
 from segbench.types import Task
 
 SCHEMA = 1
-LOG_TAIL = 12
-"""Lines of a failed job's log that are searched for the reason."""
 
 
 def build_record(
@@ -75,7 +74,7 @@ def build_record(
 def collect(plan: Plan) -> dict[str, Any]:
     """Gather every cell of a plan into the table the report reads."""
     root = plan.results
-    cells = [_cell(root, cell, task) for cell in plan.cells for task in cell.tasks]
+    cells = [_cell(plan, cell, task) for cell in plan.cells for task in cell.tasks]
     return {
         "schema": SCHEMA,
         "title": plan.config.report.title,
@@ -114,11 +113,16 @@ def _dataset(root: Path) -> dict[str, Any] | None:
     return PreparedDataset.open(root).description
 
 
-def _cell(root: Path, cell: Cell, task: Task) -> dict[str, Any]:
+def _cell(plan: Plan, cell: Cell, task: Task) -> dict[str, Any]:
+    root = plan.results
     records = _json(root / cell.folder / "evaluation" / cell.split / "records.json")
     record = next((r for r in records["records"] if r["task"] == task), None) if records else None
-    logs = [log.relative_to(root).as_posix() for log in cell_logs(root, cell)]
-    status, reason = ("ok", "") if record else _why_not(root, logs)
+    logs = cell_logs(root, cell)
+    status, reason = "ok", ""
+    if record is None:
+        failure = explain(plan, cell)
+        status, reason, log = failure.status, failure.reason, failure.log
+        logs = logs if log is None else [*(path for path in logs if path != log), log]
     return {
         "dataset": cell.dataset,
         "experiment": cell.experiment,
@@ -131,7 +135,7 @@ def _cell(root: Path, cell: Cell, task: Task) -> dict[str, Any]:
         "status": status,
         "reason": reason,
         "run_folder": cell.folder.as_posix(),
-        "logs": logs,
+        "logs": [log.relative_to(root).as_posix() for log in logs],
         "record": record,
         "submission": _submitted(cell),
         "oracle": _oracle(cell),
@@ -163,17 +167,3 @@ def cell_logs(root: Path, cell: Cell) -> list[Path]:
 
 def _json(path: Path) -> Any:
     return read_json(path) if path.exists() else None
-
-
-def _why_not(root: Path, logs: list[str]) -> tuple[str, str]:
-    """Return the status of a cell without a record, and the reason in one line."""
-    for name in reversed(logs):
-        lines = (root / name).read_text(encoding="utf-8", errors="replace").split("\n")
-        errors = [line for line in lines[-400:] if line.startswith("error: ")]
-        if errors:
-            return "failed", errors[-1].removeprefix("error: ")
-    if not logs:
-        return "not_run", "no job of this row has started yet"
-    tail = (root / logs[-1]).read_text(encoding="utf-8", errors="replace").strip().split("\n")
-    last = next((line for line in reversed(tail[-LOG_TAIL:]) if line.strip()), "")
-    return "failed", f"the job ended without a result; last line of its log: {last}"
