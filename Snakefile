@@ -28,8 +28,9 @@ rule all:
     localrule: True
 
 
-# The Slurm executor can lose sight of its jobs and then waits for ever, in silence.
 onstart:
+    LAUNCH.start()
+    # The Slurm executor can lose sight of its jobs and then waits for ever, in silence.
     if workflow.executor_plugin.name == "slurm":
         subprocess.Popen(
             [sys.executable, "-m", "segbench.watchdog", str(os.getpid())],
@@ -37,12 +38,21 @@ onstart:
         )
 
 
+onsuccess:
+    LAUNCH.finish()
+
+
 # A failed row never costs the board: what is there is shown, the failed cell with its log.
 # The table of all rows is taken away, so that the next launch tries the missing ones again.
 onerror:
-    shell(
-        "rm -f {R:q}/table.json {R:q}/table.csv"
-        " && python -m segbench collect --config {PLAN.source:q} --results {R:q}"
-        " --out {R:q}/partial/table.json"
-        " && python -m segbench report {R:q}/partial/table.json --out {R:q}/report"
-    )
+    if LAUNCH.finish():
+        (R / "table.json").unlink(missing_ok=True)
+        (R / "table.csv").unlink(missing_ok=True)
+        shell(
+            "python -m segbench collect --config {PLAN.source:q} --results {R:q}"
+            " --out {R:q}/partial/table.json"
+        )
+        shell(
+            "python -m segbench report {R:q}/partial/table.json --out {R:q}/report"
+        )
+    LAUNCH.leave()

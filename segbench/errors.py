@@ -5,6 +5,7 @@ SegbenchError            exit 1   something the user can repair
 ├── DataError            exit 1   a dataset or prediction file that is broken or missing
 ├── TrainingError        exit 1   training cannot go on (non-finite loss, foreign checkpoint)
 │   └── LeaseLost        exit 3   another process owns this training state now
+├── LeaseHeld            exit 3   another process writes there; it is named
 └── MissingDependency    exit 1   an optional package or a system program is not there
 """
 
@@ -52,6 +53,12 @@ class TrainingError(SegbenchError):
 
 class LeaseLost(TrainingError):
     """Another process has taken over this training state."""
+
+    exit_code = 3
+
+
+class LeaseHeld(SegbenchError):
+    """Another process that is alive writes there."""
 
     exit_code = 3
 

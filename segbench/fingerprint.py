@@ -27,8 +27,9 @@ PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 NEUTRAL = frozenset(
     {
-        "__init__", "checkpoint", "config", "errors", "fingerprint", "jit", "lease", "pool",
-        "progress", "provenance", "registry", "stages",
+        "__init__", "checkpoint", "config", "errors", "fingerprint", "jit", "launch", "lease",
+        "pool", "processes", "progress", "provenance", "registry", "stages", "stopping",
+        "supervisor",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""

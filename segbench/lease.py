@@ -18,11 +18,12 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from segbench.errors import DataError, LeaseLost
+from segbench.errors import DataError, LeaseHeld, LeaseLost
 from segbench.formats import read_json, write_json
 from segbench.progress import say
 
@@ -56,10 +57,14 @@ class Owner:
     beat: int = 0
     released: bool = False
     finished: bool = False
+    since: str = ""
+    command: str = ""
 
     def __str__(self) -> str:
         job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
-        return f"process {self.pid} on {self.host}{job}"
+        since = f", since {self.since}" if self.since else ""
+        command = f": {self.command}" if self.command else ""
+        return f"process {self.pid} on {self.host}{job}{since}{command}"
 
 
 class Lease:
@@ -71,14 +76,25 @@ class Lease:
         folder: The state folder.
         beat_s: Seconds between heartbeats.
         stale_s: Seconds without a heartbeat after which a holder counts as dead.
+        waits: False raises ``LeaseHeld`` as soon as a holder is known to be alive.
+        command: What the holder does, for those who ask.
     """
 
-    def __init__(self, folder: Path, *, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        beat_s: float = BEAT_S,
+        stale_s: float = STALE_S,
+        waits: bool = True,
+        command: str = "",
+    ) -> None:
         self.folder = Path(folder)
         self.beat_s, self.stale_s = beat_s, stale_s
+        self._waits = waits
         self.waited = False
         self._lock: int | None = None
-        self._owner = _myself()
+        self._owner = replace(_myself(), command=command)
         self._finished = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
@@ -139,14 +155,24 @@ class Lease:
             fence = newest_owner(self.folder)
             owner = None if fence is None else read_owner(self.folder, fence)
             now = time.monotonic()
+            beats = owner is not None and seen is not None and (owner.fence, owner.beat) != seen
             if owner is None or (owner.fence, owner.beat) != seen:
                 seen, since = None if owner is None else (owner.fence, owner.beat), now
-            if owner is None or self._may_follow(owner, lock, now - since):
+            if not self._waits and (lock == "busy" or beats):
+                self._refuse(owner, now - reminded)
+            elif owner is None or self._may_follow(owner, lock, now - since):
                 return owner
             if not self.waited or now - reminded >= REMIND_S:
                 say(f"waiting: {self.folder} is held by {owner}")
                 self.waited, reminded = True, now
             time.sleep(min(self.beat_s, self.stale_s) / 5)
+
+    def _refuse(self, owner: Owner | None, waited_s: float) -> None:
+        """Raise ``LeaseHeld``; return while a holder that has just come writes down its name."""
+        if owner is not None and owner.pid and not owner.released:
+            raise LeaseHeld(str(owner))
+        if waited_s > self.stale_s:
+            raise LeaseHeld("a process that has not said who it is")
 
     def _may_follow(self, owner: Owner, lock: Lock, silent_s: float) -> bool:
         me = self._owner
@@ -273,4 +299,5 @@ def _myself() -> Owner:
         pid=os.getpid(),
         slurm_job=os.environ.get("SLURM_JOB_ID"),
         slurm_restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        since=datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     )

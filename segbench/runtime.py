@@ -14,6 +14,7 @@ import torch
 
 from segbench.errors import ConfigError, TrainingError
 from segbench.recipe import Recipe
+from segbench.stopping import SIGNALS, Requests
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -83,23 +84,30 @@ def reseed(seed: int, iteration: int, rank: int) -> None:
 
 @dataclass
 class StopRequest:
-    """Set by SIGTERM or SIGUSR1: save and leave at the next iteration."""
+    """Set by a signal: save and leave at the next iteration."""
 
     name: str | None = None
 
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGUSR1 into a request that the loop reads; main thread only."""
-    request = StopRequest()
+    """Turn signals into a request that the loop reads; main thread only.
+
+    Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal count, unless they are ignored. A second
+    Ctrl-C does not wait for the loop.
+    """
+    request, received = StopRequest(), Requests()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
     def note(number: int, _: object) -> None:
-        request.name = signal.Signals(number).name
+        request.name = request.name or signal.Signals(number).name
+        if received.note(number):
+            raise KeyboardInterrupt
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGUSR1)}
+    wanted = [n for n in (*SIGNALS, signal.SIGUSR1) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in wanted}
     try:
         yield request
     finally:

@@ -1,7 +1,8 @@
 """The command line. Each command is one small module; none imports torch before it must.
 
 Exit codes: 0 done, 1 a fault the message explains, 2 a wrong configuration or command line,
-3 another process owns the training state, 75 interrupted with the state saved, 130 Ctrl-C.
+3 another process owns the training state or the results, 75 interrupted with the state saved,
+130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -66,14 +67,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with the code of this module's docstring."""
+    from segbench import stopping
     from segbench.errors import SegbenchError
 
+    stopping.listen()
     try:
         sys.exit(cli.main(prog_name="segbench", standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(stopping.requests.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

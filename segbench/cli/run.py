@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,11 +26,13 @@ def run(
 ) -> None:  # fmt: skip
     """Train, predict, score and render everything a configuration names.
 
-    Finished steps are kept; the same command goes on after any interruption. Further
-    options are handed to Snakemake.
+    Finished steps are kept; the same command goes on after any interruption. Ctrl-C lets
+    trainings save their state; a second one ends at once. Further options are handed to
+    Snakemake.
     """
     from segbench.plan import load_plan
     from segbench.progress import say
+    from segbench.supervisor import Supervisor
 
     plan = load_plan(config)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(_snakefile())]
@@ -44,7 +45,7 @@ def run(
     command += ["--dry-run"] if dry_run else []
     command += snakemake_options
     say(shlex.join(["snakemake", *command[3:]]))
-    code = subprocess.run(command, check=False).returncode
+    code = Supervisor().run(command)
     if code == 0 and not dry_run:
         say(f"open {plan.results / 'report' / 'index.html'}")
     sys.exit(code)

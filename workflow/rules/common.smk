@@ -1,12 +1,17 @@
 # The checked plan, and the few words all rule files share. Every cluster job parses this,
 # so nothing here may import torch.
+import os
 import re
 import shlex
 import sys
 from pathlib import Path
 
+from snakemake import persistence
+
+from segbench import processes
 from segbench.datasets.registry import dataset_info, dataset_source
 from segbench.errors import SegbenchError
+from segbench.launch import Launch
 from segbench.plan import Cell, Plan, load_plan
 from segbench.report_files import report_sources
 from segbench.stages import stage_fingerprint
@@ -31,9 +36,21 @@ def read_plan() -> Plan:
 PLAN = read_plan()
 R = PLAN.results
 
+# `exec`: a job is the process that Snakemake knows, so that a signal reaches it and is waited for
+BEFORE = "exec "
 if not workflow.deployment_settings.deployment_method:
     # `python` in a rule is the interpreter that runs Snakemake, activated or not
-    shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+    BEFORE = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; exec "
+shell.prefix(BEFORE)
+
+LAUNCH = Launch(R, workflow, shell)
+if workflow.is_main_process:
+    LAUNCH.begin()
+    # in place of Snakemake's lock, which is of a working directory, names nobody and outlives a
+    # kill; dry runs and the jobs of a launch ask for neither
+    persistence.PersistenceBase.lock = lambda _: LAUNCH.lock()
+else:
+    os.environ.pop(processes.PARENT, None)
 
 CONTROLS = sorted({cell.experiment for cell in PLAN.cells if cell.is_control})
 SUBMISSIONS = sorted({cell.experiment for cell in PLAN.cells if cell.submission})
