@@ -23,6 +23,9 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        # all that a row is made for: what was taken away is made anew, also under a finished table
+        all_records,
+        all_profiles,
         R / "table.json",
         R / "report/index.html",
     localrule: True

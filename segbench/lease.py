@@ -200,7 +200,11 @@ class Lease:
         except FileExistsError:
             return False
         self._owner = replace(self._owner, fence=fence, attempt=attempt)
-        self._write(self._owner)
+        try:
+            self._write(self._owner)
+        except BaseException:  # an interrupt too: a claim without a name holds up the next one
+            _owner_file(self.folder, fence).unlink(missing_ok=True)
+            raise
         for old in _fences(self.folder):
             if old < fence:
                 _owner_file(self.folder, old).unlink(missing_ok=True)
