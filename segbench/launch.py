@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ import psutil
 
 from segbench import processes
 from segbench.errors import DataError, LeaseHeld, SegbenchError
-from segbench.lease import Lease
+from segbench.lease import Lease, held, newest_owner, read_owner
 from segbench.stopping import SIGNALS, Requests
 
 FOLDER = ".launch"
@@ -143,6 +144,22 @@ def own(results: Path, command: str) -> Lease:
     )
 
 
+def launch_finding(results: Path) -> dict[str, str]:
+    """Say who writes into a results folder, as a finding of ``segbench doctor``."""
+    folder, check = results / FOLDER, "launch"
+    fence = newest_owner(folder)
+    owner = None if fence is None else read_owner(folder, fence)
+    if owner is None or owner.released:
+        return {"check": check, "status": "ok", "detail": f"nothing writes into {results}"}
+    if held(folder):
+        return {"check": check, "status": "note", "detail": f"{results} is in use by {owner}"}
+    if owner.host == socket.gethostname():
+        detail = f"the last one was killed ({owner}); the next launch goes on, no unlock is needed"
+    else:
+        detail = f"{results} is in use by {owner}, or was when that was killed: look on that host"
+    return {"check": check, "status": "note", "detail": detail}
+
+
 class ResultsLease(Lease):
     """A lease whose errors speak of launches."""
 
@@ -150,9 +167,9 @@ class ResultsLease(Lease):
         results = self.folder.parent
         try:
             return super().__enter__()
-        except LeaseHeld as held:
+        except LeaseHeld as error:
             raise LeaseHeld(
-                f"{results} is in use by {held.what}",
+                f"{results} is in use by {error.what}",
                 fix="wait for it to end, or stop it (Ctrl-C, or `kill` with its number)",
             ) from None
         except OSError as error:

@@ -247,6 +247,23 @@ class Lease:
             self._lock = None
 
 
+def held(folder: Path) -> bool:
+    """Say whether a process holds the lock of a folder right now; nothing is changed."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def newest_owner(folder: Path) -> int | None:
     """Return the highest fencing number in a state folder, None where there is none."""
     return max(_fences(folder), default=None)

@@ -36,6 +36,7 @@ COMMANDS = {
     "overlays": "overlays",
     "collect": "board",
     "report": "board",
+    "redo": "redo",
 }
 """Command name -> module of this package that defines it."""
 

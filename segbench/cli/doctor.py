@@ -19,9 +19,10 @@ def doctor(results: Path, as_json: bool) -> None:
     """Check packages, GPU, disk and Slurm; exit 1 when something needed is missing."""
     from segbench import __version__, provenance
     from segbench.cluster import check_slurm
+    from segbench.launch import launch_finding
     from segbench.machine import findings
 
-    rows = [*findings(results), *check_slurm()]
+    rows = [*findings(results), launch_finding(results), *check_slurm()]
     commit, dirty = provenance.git_commit()
     about = {
         "segbench": __version__,
