@@ -25,12 +25,12 @@ import psutil
 
 from segbench import processes
 from segbench.errors import DataError, LeaseHeld, SegbenchError
-from segbench.lease import Lease, held, newest_owner, read_owner
+from segbench.lease import Lease, living_owner, newest_owner, read_owner
 from segbench.stopping import SIGNALS, Requests
 
 FOLDER = ".launch"
 """Folder in a results folder that says who writes there."""
-BEAT_S, STALE_S = 10.0, 60.0
+BEAT_S, STALE_S = 5.0, 60.0
 LOOK_S = 0.1
 """Between two looks for jobs that have started while the others were being stopped."""
 AT_ONCE_S = 5.0
@@ -151,7 +151,7 @@ def launch_finding(results: Path) -> dict[str, str]:
     owner = None if fence is None else read_owner(folder, fence)
     if owner is None or owner.released:
         return {"check": check, "status": "ok", "detail": f"nothing writes into {results}"}
-    if held(folder):
+    if living_owner(folder) is not None:
         return {"check": check, "status": "note", "detail": f"{results} is in use by {owner}"}
     if owner.host == socket.gethostname():
         detail = f"the last one was killed ({owner}); the next launch goes on, no unlock is needed"

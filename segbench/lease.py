@@ -149,7 +149,8 @@ class Lease:
     def _wait(self) -> Owner | None:
         """Return the newest owner as soon as it may be followed."""
         seen: tuple[int, int] | None = None
-        since = reminded = time.monotonic()
+        since = reminded = began = time.monotonic()
+        busy = 0
         while True:
             lock = self._try_lock()
             fence = newest_owner(self.folder)
@@ -158,11 +159,13 @@ class Lease:
             beats = owner is not None and seen is not None and (owner.fence, owner.beat) != seen
             if owner is None or (owner.fence, owner.beat) != seen:
                 seen, since = None if owner is None else (owner.fence, owner.beat), now
-            if not self._waits and (lock == "busy" or beats):
-                self._refuse(owner, now - reminded)
-            elif owner is None or self._may_follow(owner, lock, now - since):
+            busy = busy + 1 if lock == "busy" else 0
+            may_follow = self._waits or not busy
+            if may_follow and (owner is None or self._may_follow(owner, lock, now - since)):
                 return owner
-            if not self.waited or now - reminded >= REMIND_S:
+            if not self._waits and (busy > 1 or beats):  # busy once: somebody may just have looked
+                self._refuse(owner, now - began)
+            elif may_follow and (not self.waited or now - reminded >= REMIND_S):
                 say(f"waiting: {self.folder} is held by {owner}")
                 self.waited, reminded = True, now
             time.sleep(min(self.beat_s, self.stale_s) / 5)
@@ -245,23 +248,6 @@ class Lease:
             _locks.discard(self._lock)
             os.close(self._lock)
             self._lock = None
-
-
-def held(folder: Path) -> bool:
-    """Say whether a process holds the lock of a folder right now; nothing is changed."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def newest_owner(folder: Path) -> int | None:

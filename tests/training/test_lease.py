@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from segbench import lease as lease_module
-from segbench.errors import LeaseLost
+from segbench.errors import LeaseHeld, LeaseLost
 from segbench.formats import read_json
 from segbench.lease import Lease, newest_owner, read_owner
 
@@ -162,3 +162,40 @@ def test_forked_children_do_not_keep_the_lock(tmp_path: Path) -> None:
         lease_module._close_locks()
         lease_module._locks.add(held._lock)
         assert read_json(tmp_path / "owner-000001.json")["released"] is False
+
+
+def test_impatient_taker_is_told_who_holds_it(tmp_path: Path) -> None:
+    with Lease(tmp_path, **FAST, command="a command"), pytest.raises(LeaseHeld) as refused:
+        Lease(tmp_path, **FAST, waits=False).__enter__()
+    assert "a command" in str(refused.value)
+    with Lease(tmp_path, **FAST, waits=False) as second:
+        assert second.fence == 2
+        assert not second.waited
+
+
+def test_impatient_taker_sees_a_living_holder_where_locks_do_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with Lease(tmp_path, **FAST) as holder:
+        with pytest.raises(LeaseHeld):
+            Lease(tmp_path, **FAST, waits=False).__enter__()
+        freeze(holder)
+        with Lease(tmp_path, **FAST, waits=False) as second:
+            assert second.fence == 2
+
+
+def test_interrupted_claim_leaves_no_nameless_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease_module, "write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Lease(tmp_path, **FAST).__enter__()
+    assert newest_owner(tmp_path) is None

@@ -48,7 +48,9 @@ if workflow.is_main_process:
     LAUNCH.begin()
     # in place of Snakemake's lock, which is of a working directory, names nobody and outlives a
     # kill; dry runs and the jobs of a launch ask for neither
-    base = "PersistenceBase" if hasattr(persistence, "PersistenceBase") else "Persistence"
+    base = (
+        "PersistenceBase" if hasattr(persistence, "PersistenceBase") else "Persistence"
+    )
     getattr(persistence, base).lock = lambda _: LAUNCH.lock()
 else:
     os.environ.pop(processes.PARENT, None)
