@@ -8,7 +8,8 @@
 
 A gate works in every Python process below the one that is started, in Snakemake's jobs and in
 Slurm's too, and nothing in the package knows of it: ``held/sitecustomize.py`` wraps the function
-when its module is imported. A held process goes on when the test that made the gate is gone.
+when its module is imported. A held process goes on when it gets a signal that it handles, and
+when the test that made the gate is gone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Gate:
         function: ``package.module:function`` or ``package.module:Class.method``, as its callers
             find it: by the name in that module. A name that another module has already
             imported from it is not held there.
-        calls: Calls that each process makes before it is held.
+        calls: Calls that each process makes before it is held, once.
         words: Only processes whose command line has all of these are held.
     """
 
@@ -64,10 +65,6 @@ class Gate:
     def open(self) -> None:
         """Let every process pass."""
         (self.folder / "open").touch()
-
-    def close(self) -> None:
-        """Hold again from now on."""
-        (self.folder / "open").unlink(missing_ok=True)
 
     def hold_here(self) -> None:
         """Hold the function in this process, as in a child that multiprocessing started."""

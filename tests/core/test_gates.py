@@ -15,16 +15,15 @@ from gates import Gate, environment, wait_until
 from segbench import formats
 
 PROGRAM = """
-import sys
 from segbench import formats
 for number in range(4):
     formats.write_json(__import__("pathlib").Path(sys.argv[1]) / f"{number}.json", {})
 """
 
 
-def start(folder: Path, *gates: Gate, word: str = "") -> subprocess.Popen[bytes]:
+def start(folder: Path, *gates: Gate, word: str = "", before: str = "") -> subprocess.Popen[bytes]:
     folder.mkdir()
-    command = [sys.executable, "-c", PROGRAM, str(folder), word]
+    command = [sys.executable, "-c", f"import sys\n{before}{PROGRAM}", str(folder), word]
     return subprocess.Popen(command, env=environment(*gates))
 
 
@@ -63,6 +62,22 @@ def test_only_the_named_processes_are_held(tmp_path: Path) -> None:
         assert written(tmp_path / "held") == []
         gate.open()
         assert process.wait() == 0
+
+
+def test_handled_signal_is_seen_and_lets_the_process_go_on(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate", "segbench.formats:write_json", calls=2)
+    handler = "import signal\nsignal.signal(15, lambda *_: sys.exit(7))\n"
+    with start(tmp_path / "out", gate, before=handler) as process:
+        gate.arrival(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 7
+    assert written(tmp_path / "out") == ["0.json", "1.json"]
+    noted = "import signal\nsignal.signal(15, lambda *_: print('noted'))\n"
+    with start(tmp_path / "more", gate, before=noted) as process:
+        gate.arrival(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert len(written(tmp_path / "more")) == 4
 
 
 def test_process_that_never_arrives_ends_the_wait(tmp_path: Path) -> None:

@@ -9,26 +9,51 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
+import signal
 import sys
-import time
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 
 def pass_gate(gate: dict) -> None:
-    """Say that this process has arrived and wait until the gate is open or its test is gone."""
+    """Say that this process has arrived and wait until the gate is open or its test is gone.
+
+    A signal that the process handles lets it go on too: it is the first thing it then sees.
+    """
     command = Path("/proc/self/cmdline").read_bytes().decode(errors="replace").split("\0")
     if not all(any(word in part for part in command) for word in gate["words"]):
         return
-    folder = Path(gate["folder"])
-    if not (folder / "open").exists():
-        (folder / f"arrived-{os.getpid()}").touch()
-    while folder.exists() and not (folder / "open").exists() and _lives(gate["owner"]):
-        time.sleep(0.01)
+    folder, owner = Path(gate["folder"]), Path(f"/proc/{gate['owner']}")
+    with _signals() as signalled:
+        if not (folder / "open").exists():
+            (folder / f"arrived-{os.getpid()}").touch()
+        while folder.exists() and owner.exists() and not (folder / "open").exists():
+            if signalled(0.01):
+                break
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[float], bool]]:
+    """Yield a function that waits some seconds and says whether a handled signal has come."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.set_wakeup_fd(writer) if is_main else -1
+    try:
+        yield lambda seconds: bool(select.select([reader], [], [], seconds)[0])
+    finally:
+        if is_main:
+            signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
 
 
 def hold(module: object, gate: dict) -> None:
-    """Let a function of a module wait at the gate after ``calls`` calls, before the next."""
+    """Let a function of a module wait at the gate once: after ``calls`` calls, before the next."""
     *parents, name = gate["function"].split(":")[1].split(".")
     place = functools.reduce(getattr, parents, module)
     function, calls = getattr(place, name), 0
@@ -37,7 +62,7 @@ def hold(module: object, gate: dict) -> None:
     def held(*arguments: object, **keywords: object) -> object:
         nonlocal calls
         calls += 1
-        if calls > gate["calls"]:
+        if calls == gate["calls"] + 1:
             pass_gate(gate)
         return function(*arguments, **keywords)
 
@@ -64,10 +89,6 @@ class Finder:
 
         spec.loader.exec_module = run_and_hold
         return spec
-
-
-def _lives(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 if wanted := json.loads(os.environ.get("SEGBENCH_TEST_GATES", "[]")):

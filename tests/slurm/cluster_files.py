@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import socket
 import stat
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 
 NULL_DEVICE = os.makedev(1, 3)
@@ -110,8 +111,11 @@ def write_srun(folder: Path, config: Path, srun: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
+    """Return ports below those that the system hands out, so that nobody gets one meanwhile."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with suppress(OSError), socket.socket() as tried:
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+    return found

@@ -115,7 +115,7 @@ class MiniCluster:
         self._daemon("slurmctld", "-c", "-f", str(self.config))
         for name in self.names:
             self.start_node(name)
-        wait_until(self._all_idle, 30, f"idle nodes; see the logs in {self.folder}")
+        wait_until(self._all_idle, 300, f"idle nodes; see the logs in {self.folder}")
 
     def start_node(self, name: str) -> None:
         """Start the daemon of one node."""
@@ -148,7 +148,7 @@ class MiniCluster:
         for name in ["slurmctld", *(f"slurmd-{name}" for name in self.names), "munged"]:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(self._pid(name), signal.SIGTERM)
-        for _ in range(50):
+        for _ in range(600):
             pids = self._processes()
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -191,7 +191,7 @@ class MiniCluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                timeout=30,
+                timeout=300,
             )
 
     def _all_idle(self) -> bool:

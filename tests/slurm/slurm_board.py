@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mini_cluster import MiniCluster, wait_until
+from gates import Gate, wait_until
+from gates import environment as gates_environment
+from mini_cluster import MiniCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD = Path(__file__).parent / "board"
@@ -25,6 +26,7 @@ QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10
 class Launch:
     """One run of Snakemake: exit code and all it printed."""
 
+    process: subprocess.Popen[bytes]
     code: int = -1
     output: str = ""
 
@@ -49,23 +51,28 @@ class Checkout:
             **self.cluster.environment(),
             "PYTHONPATH": str(self.folder),
             "SEGBENCH_MODELS_PATH": str(self.folder / "models"),
-            "PATIENT_SECONDS": "0.5",
             "OMP_NUM_THREADS": "1",
         }
 
+    def gate(self, experiment: str, iterations: int) -> Gate:
+        """Return a gate that holds the training of an experiment after so many iterations."""
+        folder, words = self.folder.parent / f"gate-{experiment}", ["train", f"/{experiment}.yaml"]
+        return Gate(folder, "segbench.training:_advance", calls=iterations, words=words)
+
     @contextmanager
-    def launched(self, *options: str) -> Iterator[Launch]:
+    def launched(self, *options: str, gates: Sequence[Gate] = ()) -> Iterator[Launch]:
         """Run ``snakemake --profile slurm`` here while the block does something to it."""
         command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *QUICK, *options]
         log = self.folder / "launch.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment(), stdout=stream, stderr=stream
-            )
-        launch = Launch()
+                command, cwd=self.folder, stdout=stream, stderr=stream,
+                env=gates_environment(*gates, base=self.environment()),
+            )  # fmt: skip
+        launch = Launch(process)
         try:
             yield launch
-            launch.code = process.wait(timeout=600)
+            launch.code = process.wait()
         finally:
             process.kill()
             process.wait()
@@ -79,9 +86,10 @@ class Checkout:
 
     def segbench(self, *arguments: str) -> None:
         """Run one command of the package here, without the cluster."""
-        environment = {**self.environment(), "PATIENT_SECONDS": "0"}
         command = [sys.executable, "-m", "segbench", *arguments]
-        subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)
+        subprocess.run(
+            command, cwd=self.folder, env=self.environment(), check=True, capture_output=True
+        )
 
     def log(self, rule: str, *parts: str) -> str:
         """Return the last log of one job."""
@@ -93,39 +101,22 @@ class Checkout:
     def weights(self, folder: Path) -> str:
         return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
-    def wait_for_checkpoint(self, experiment: str) -> None:
-        """Wait until a training has saved some state, so that it is neither new nor done."""
-        folder = self.folder / "results/state/digit_scenes" / experiment
-        wait_until(
-            lambda: any(folder.rglob("checkpoint-*.pt")), 180, f"a checkpoint of {experiment}"
-        )
-
     def job(self, experiment: str) -> tuple[str, str]:
         """Return (job id, node) of the running training of an experiment."""
         (job,) = self.cluster.jobs(f"train_wildcards_digit_scenes_{experiment}")
         return job
 
-    def trainers(self, experiment: str) -> list[int]:
-        """Return the live ``segbench train`` processes of an experiment in this copy."""
-        pattern = re.compile(rb"-m\0segbench\0train\0[^\0]*" + experiment.encode())
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                mine = (entry / "cwd").readlink() == self.folder
-                if mine and pattern.search((entry / "cmdline").read_bytes()):
-                    found.append(int(entry.name))
-        return found
-
-    def freeze_node(self, job: tuple[str, str], experiment: str) -> list[int]:
+    def freeze_node(self, job: tuple[str, str], trainer: int) -> None:
         """Lose the node of a job: its daemon is gone, its trainer stops but is not dead."""
-        frozen = self.trainers(experiment)
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
+        os.kill(trainer, signal.SIGSTOP)
         self.cluster.kill_node(job[1])
-        return frozen
 
-    def thaw(self, pids: list[int]) -> None:
-        """Let frozen trainers go on, and wait until they have ended."""
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60, "their end")
+    def thaw(self, trainer: int) -> None:
+        """Let a frozen trainer go on, and wait until it has ended."""
+        os.kill(trainer, signal.SIGCONT)
+        wait_until_gone(trainer)
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process of a job has ended."""
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"the end of process {pid}")
