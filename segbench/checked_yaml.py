@@ -56,6 +56,12 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         raise ConfigError("\n".join(lines)) from None
 
 
+def line_of(path: Path, key: str) -> int:
+    """Return the 1-based line of a top-level key of a YAML file; 1 where it is not given."""
+    node = yaml.compose(_read_text(path))
+    return 1 if node is None else _line(node, (key,))
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

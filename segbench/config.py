@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from segbench.checked_yaml import Name, Strict, load_yaml
 from segbench.errors import did_you_mean
+from segbench.paths import UserPath
 from segbench.types import Task
 
 CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
@@ -58,7 +59,7 @@ def oracle_experiment(experiment: str, parts: Iterable[str]) -> str:
 class DatasetConfig(Strict):
     """Where a dataset comes from: a folder the user supplies, or options of its generator."""
 
-    raw: Path | None = None
+    raw: UserPath | None = None
     options: dict[str, Any] = {}
     bad_images: Literal["fail", "skip"] = "fail"
     """``skip`` leaves out images that cannot be read; the report says how many and which."""
@@ -72,7 +73,7 @@ class Submission(Strict):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     protocol: str | None = None
     """Protocol id of the one task; None takes the dataset's own of each task."""
-    folder: Path
+    folder: UserPath
     """Prediction files in the layout of ``docs/architecture.md``; its manifest is not needed."""
     display_name: str = ""
     paper: str = ""
@@ -122,12 +123,26 @@ class ReportConfig(Strict):
     """Images of each run and task whose overlays are drawn beside the predictions."""
 
 
+def results_path(path: Path) -> Path:
+    """Return a results folder whose name Snakemake takes as it is.
+
+    Raises:
+        ValueError: It has braces, which are wildcards to Snakemake, or white space at an end.
+    """
+    text = str(path)
+    if "{" in text or "}" in text:
+        raise ValueError("braces are not allowed in a path of results")
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("control characters and white space at its ends are not allowed")
+    return path
+
+
 class Config(Strict):
     """The run configuration, ``config.yaml``."""
 
-    results: Path = Path("results")
-    experiments_folder: Path = Path("workflow/experiments")
-    submissions_folder: Path = Path("workflow/submissions")
+    results: Annotated[UserPath, AfterValidator(results_path)] = Path("results")
+    experiments_folder: UserPath = Path("workflow/experiments")
+    submissions_folder: UserPath = Path("workflow/submissions")
     datasets: dict[str, DatasetConfig] = {}
     runs: tuple[RunConfig, ...]
     evaluate: EvaluateConfig = EvaluateConfig()

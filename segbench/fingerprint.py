@@ -27,9 +27,9 @@ PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 NEUTRAL = frozenset(
     {
-        "__init__", "checkpoint", "config", "errors", "fingerprint", "jit", "launch", "lease",
-        "pool", "processes", "progress", "provenance", "registry", "stages", "stopping",
-        "supervisor",
+        "__init__", "checkpoint", "config", "errors", "fingerprint", "folder_lock", "jit", "launch",
+        "lease", "older_folders", "output_files", "output_folder", "paths", "pool", "processes",
+        "progress", "provenance", "registry", "stages", "stopping", "supervisor",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""

@@ -1,18 +1,20 @@
 """The report: a folder of static pages that opens from disk, made of ``table.json``.
 
 Pages hold every number as HTML; scripts add sorting, search, charts and the viewer. The
-site is built beside ``out`` and then swapped in, so a killed render leaves the old site.
+site is built beside ``out`` and then swapped in, so a killed render leaves the old site, and
+two renders into one folder follow each other.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import DataError
 from segbench.formats import read_json
+from segbench.output_folder import replacing
+from segbench.paths import Input
 from segbench.report_pages import write_pages
 from segbench.report_site import Site
 
@@ -32,7 +34,7 @@ def render_report(
 
     Args:
         table_json: What ``segbench collect`` wrote.
-        out: Folder of the site; an older site there is replaced whole.
+        out: Folder of the site; an older site there is replaced whole, anything else refused.
         results: Folder the table's paths are relative to; None takes the table's folder.
         gallery_images: Images of each run, worst first; None takes what the table says.
         tolerance: Fraction by which two scores may differ and still tie.
@@ -42,17 +44,16 @@ def render_report(
 
     Raises:
         DataError: The table is missing, broken or of another schema.
+        ConfigError: ``out`` holds something else (``segbench.output_folder``).
     """
     table = _read_table(Path(table_json))
     out = Path(out)
-    building = out.with_name(f".{out.name}.building")
-    _recover(out)
-    shutil.rmtree(building, ignore_errors=True)
     stated = int(table.get("gallery_images", GALLERY_IMAGES))
     limit = stated if gallery_images is None else gallery_images
     root = _results_folder(Path(table_json), table, results)
-    write_pages(Site(table, root, building, limit, tolerance))
-    _swap(building, out)
+    inputs = (Input(Path(table_json), "TABLE"), Input(root, "results folder", may_hold=True))
+    with replacing(out, "report", inputs=inputs) as building:
+        write_pages(Site(table, root, building, limit, tolerance))
     return out / "index.html"
 
 
@@ -72,21 +73,3 @@ def _results_folder(path: Path, table: Mapping[str, Any], results: Path | None) 
         return Path(results)
     stated = Path(str(table.get("results", "")))
     return path.parent if (path.parent / "data").is_dir() or not stated.is_dir() else stated
-
-
-def _old(out: Path) -> Path:
-    return out.with_name(f".{out.name}.old")
-
-
-def _recover(out: Path) -> None:
-    """Put back a site whose swap was cut off between its two renames."""
-    if _old(out).exists() and not out.exists():
-        _old(out).rename(out)
-
-
-def _swap(building: Path, out: Path) -> None:
-    shutil.rmtree(_old(out), ignore_errors=True)
-    if out.exists():
-        out.rename(_old(out))
-    building.rename(out)
-    shutil.rmtree(_old(out), ignore_errors=True)

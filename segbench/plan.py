@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segbench import provenance
+from segbench.checked_yaml import line_of
 from segbench.config import (
     CONTROLS,
     Config,
@@ -23,14 +24,17 @@ from segbench.config import (
     load_submission,
     oracle_experiment,
     oracle_tag,
+    results_path,
 )
 from segbench.datasets import dataset_info
 from segbench.errors import ConfigError, did_you_mean
 from segbench.evaluation.protocol import get_protocol
+from segbench.paths import CHECKOUT, first_folder, given
 from segbench.plan_bases import Key, base_key, unlisted_bases
 from segbench.recipe import Recipe, inference_digest, load_recipe, recipe_digest
 from segbench.registry import ModelInfo, model_info
 from segbench.report_metrics import metrics_of
+from segbench.results_place import check_results
 from segbench.stages import stage_fingerprint
 from segbench.types import DatasetInfo, Kind, Task
 
@@ -169,19 +173,18 @@ class Plan:
         return f"{inference_digest(cell.recipe)}-{code}"
 
 
-def load_plan(path: Path, *, results: Path | None = None) -> Plan:
+def load_plan(path: Path, *, results: Path | str | None = None) -> Plan:
     """Read a configuration, its recipes, models and datasets, and check them all.
 
     Args:
         path: The configuration, ``config.yaml``.
-        results: Results folder to use instead of the one the configuration names.
+        results: Results folder to use instead of the one the configuration names; the same
+            text as there is none.
 
     Raises:
         ConfigError: Naming the file and the nearest right name.
     """
-    config = load_config(path)
-    if results is not None:
-        config = config.model_copy(update={"results": results})
+    config = _placed(load_config(path), path, results)
     for name in config.datasets:
         _dataset(name, path)
     board = [(run, cell) for run in config.runs for cell in _cells(run, config, path)]
@@ -195,6 +198,31 @@ def load_plan(path: Path, *, results: Path | None = None) -> Plan:
         seen.add(cell.key)
     bases = unlisted_bases(board, lambda run, key: _base(run, key, config, path))
     return Plan(path, config, cells, bases)
+
+
+def _placed(config: Config, path: Path, results: Path | str | None) -> Config:
+    """Return the configuration with its folders where they are, once results may lie there.
+
+    Recipes are looked for in the current folder, beside the configuration, in the checkout.
+    """
+    source = f"{path}:{line_of(path, 'results')}: results"
+    chosen = config.results if results is None else given(results, "--results")
+    if chosen != config.results:
+        source = "--results"
+        try:
+            results_path(chosen)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error} (found '{chosen}')") from None
+    bases = (Path(), path.parent, CHECKOUT)
+    config = config.model_copy(
+        update={
+            "results": chosen,
+            "experiments_folder": first_folder(config.experiments_folder, bases),
+            "submissions_folder": first_folder(config.submissions_folder, bases),
+        }
+    )
+    check_results(config, source)
+    return config
 
 
 def _base(run: RunConfig, key: Key, config: Config, path: Path) -> Cell:
@@ -311,7 +339,7 @@ def _known(file: Path, key: str, found: Iterable[str], known: Sequence[str]) -> 
 
 
 def _recipe(file: Path, run: RunConfig, info: DatasetInfo) -> Recipe:
-    recipe = shorten(load_recipe(file), run.iterations)
+    recipe = shorten(_read_recipe(file), run.iterations)
     if recipe.dataset != run.dataset:
         raise ConfigError(f"{file}: dataset: expected '{run.dataset}', found '{recipe.dataset}'")
     if recipe.task not in info.tasks:
@@ -320,6 +348,16 @@ def _recipe(file: Path, run: RunConfig, info: DatasetInfo) -> Recipe:
         if split not in info.splits:
             raise ConfigError(f"{file}: {info.name} has no split '{split}', only {[*info.splits]}")
     return recipe
+
+
+def _read_recipe(file: Path) -> Recipe:
+    try:
+        return load_recipe(file)
+    except ConfigError as error:
+        if file.exists():
+            raise
+        fix = "run this in the top folder of the checkout, or set experiments_folder"
+        raise ConfigError(error.what, fix=fix) from None
 
 
 def _model(file: Path, recipe: Recipe) -> ModelInfo:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from segbench.checked_yaml import Fraction, Strict, load_yaml
+from segbench.paths import UserPathText
 from segbench.types import Task
 
 AFTER_TRAINING = frozenset(
@@ -42,9 +43,9 @@ class Recipe(Strict):
     paper_recipe: str = ""
     inferred: tuple[str, ...] = ()
     model_options: dict[str, Any] = {}
-    backbone_weights: str = "none"
+    backbone_weights: UserPathText = "none"
     """``none``, ``imagenet`` or the path of a safetensors or .pth file."""
-    init_from: Annotated[str, Field(min_length=1)] | None = None
+    init_from: Annotated[UserPathText, Field(min_length=1)] | None = None
     """Weights to start from: those of ``<experiment>`` or ``<dataset>/<experiment>`` with the same
     seed, or the path of a ``.safetensors`` file. Tensors of equal name and shape are taken."""
     init_into: str = ""

@@ -43,13 +43,12 @@ def write_overlays(
         predictions: The run's prediction folder.
         tasks: Tasks to draw.
         evaluation: Folder with ``<task>/counts.npz``, which says what the worst images are.
-        out: Folder to write; an older one is replaced.
+        out: An empty folder to write into.
         limit: Images of each task at most.
 
     Returns:
         The content of ``overlays.json``: the drawn stems of each task.
     """
-    shutil.rmtree(out, ignore_errors=True)
     records = dataset.images(split)
     drawn = {}
     for task in tasks:

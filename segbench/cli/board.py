@@ -6,24 +6,31 @@ from pathlib import Path
 
 import click
 
-CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True
-)
+from segbench.cli import output
+
+CONFIG = click.option("--config", type=output.PATH, default=Path("config.yaml"), show_default=True)
 
 
 @click.command()
 @CONFIG
-@click.option("--results", type=click.Path(path_type=Path), help="Instead of the config's folder.")
-@click.option("--out", type=click.Path(path_type=Path), help="Default: RESULTS/table.json.")
+@click.option("--results", type=output.PATH, help="Instead of the config's folder.")
+@click.option("--out", type=output.PATH, help="Default: RESULTS/table.json.")
 def collect(config: Path, results: Path | None, out: Path | None) -> None:
     """Gather records, profiles and failures into table.json and table.csv."""
+    from segbench.older_folders import is_table
+    from segbench.output_files import output_json, refuse_foreign_csv
+    from segbench.paths import Input
     from segbench.plan import load_plan
     from segbench.progress import say
     from segbench.results import write_table
 
     plan = load_plan(config, results=results)
     target = out or plan.results / "table.json"
-    table = write_table(plan, target)
+    place = output_json(
+        target, is_table, "a table of segbench collect", inputs=[Input(config, "--config")]
+    )
+    refuse_foreign_csv(place.with_suffix(".csv"))
+    table = write_table(plan, place)
     bad = [cell for cell in table["cells"] if cell["status"] != "ok"]
     say(f"{target}: {len(table['cells'])} cells, {len(bad)} without a score")
     for cell in bad:
@@ -32,8 +39,8 @@ def collect(config: Path, results: Path | None, out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the site.")
+@click.argument("table", type=output.PATH)
+@click.option("--out", type=output.PATH, required=True, help="Folder of the site.")
 def report(table: Path, out: Path) -> None:
     """Render TABLE (a table.json) as a static site that opens from disk."""
     from segbench.html import render_report

@@ -17,9 +17,7 @@ DATA_ROOT = Path("results/data")
 
 @click.command("check-data")
 @click.argument("target")
-@click.option(
-    "--raw", type=click.Path(path_type=Path), help="Check these original files of dataset TARGET."
-)
+@click.option("--raw", type=output.PATH, help="Check these original files of dataset TARGET.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of prepare.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one for each core."

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from segbench.stats import Comparison
 
 TASKS = ("semantic", "instance", "panoptic")
-FOLDER = click.Path(path_type=Path)
+FOLDER = output.PATH
 
 
 @click.command()

@@ -9,17 +9,13 @@ import click
 
 from segbench.cli import output
 
-RAW = click.option(
-    "--raw", type=click.Path(path_type=Path), help="Folder with the dataset's original files."
-)
+RAW = click.option("--raw", type=output.PATH, help="Folder with the dataset's original files.")
 
 
 @click.command()
 @click.argument("name")
 @RAW
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Record to write (results/raw/NAME.json)."
-)
+@click.option("--out", type=output.PATH, help="Record to write (results/raw/NAME.json).")
 @click.option("--archive", "names", multiple=True, help="Only this archive; repeatable.")
 @click.option(
     "--url-base",
@@ -32,7 +28,7 @@ RAW = click.option(
     "--digests",
     envvar="SEGBENCH_MIRROR_DIGESTS",
     show_envvar=True,
-    type=click.Path(path_type=Path),
+    type=output.PATH,
     metavar="FILE",
     help="Your sha256sum list; what it names need not be what the publisher states.",
 )
@@ -61,10 +57,15 @@ def download(
     from segbench.datasets.fetch.digests import read_digests
     from segbench.datasets.raw_folder import RAW_ROOT, absent_archives, provide_raw
     from segbench.formats import write_json
+    from segbench.older_folders import is_raw_record
+    from segbench.output_files import output_json
     from segbench.progress import say
 
     info = dataset_info(name)
     mirror = Mirror(url_base or "", read_digests(digests) if digests else {})
+    place = output_json(
+        out or RAW_ROOT / f"{name}.json", is_raw_record, "a record of segbench download"
+    )
     record = provide_raw(
         info, raw, names=names, mirror=mirror, keep=keep_archives, options=parse_options(options)
     )
@@ -76,13 +77,13 @@ def download(
         if absent:
             say(f"{name}: not complete without {', '.join(absent)}; no record is written")
             return
-    write_json(out or RAW_ROOT / f"{name}.json", record, indent=None)
+    write_json(place, record, indent=None)
 
 
 @click.command()
 @click.argument("name")
 @RAW
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the prepared form.")
+@click.option("--out", type=output.PATH, help="Folder of the prepared form.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes; default: one for each core."

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from segbench.types import DatasetInfo
 
 ROOT = click.option(
-    "--root", type=click.Path(path_type=Path), default=Path("results/data"), show_default=True,
+    "--root", type=output.PATH, default=Path("results/data"), show_default=True,
     help="Folder of prepared datasets.",
 )  # fmt: skip
 RAW_ROOT = click.option(
-    "--raw-root", type=click.Path(path_type=Path), default=Path("results/raw"), show_default=True,
+    "--raw-root", type=output.PATH, default=Path("results/raw"), show_default=True,
     help="Folder of downloaded datasets.",
 )  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

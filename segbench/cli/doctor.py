@@ -11,9 +11,7 @@ from segbench.cli import output
 
 
 @click.command()
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True
-)
+@click.option("--results", type=output.PATH, default=Path("results"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(results: Path, as_json: bool) -> None:
     """Check packages, GPU, disk and Slurm; exit 1 when something needed is missing."""

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
     from segbench.types import Task
 
 
+RECORDS = "records.json"
+
+
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Prepared dataset.")
+@click.option("--data", type=output.PATH, required=True, help="Prepared dataset.")
 @click.option("--split", default="val", show_default=True)
 @click.option(
     "--task", "tasks", type=click.Choice(["semantic", "instance", "panoptic"]), multiple=True,
     help="Repeatable; default: every task there are predictions and a truth for.",
 )  # fmt: skip
 @click.option(
-    "--predictions", type=click.Path(path_type=Path), required=True,
+    "--predictions", type=output.PATH, required=True,
     help="Folder written by `segbench predict` or `segbench control`.",
 )  # fmt: skip
 @click.option("--protocol", help="Protocol id; default: the dataset's.")
 @click.option("--boundary", is_flag=True, help="Also score boundaries where the protocol can.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=output.PATH, required=True, help="Folder to write.")
 @output.workers
 @click.option("--json", "as_json", is_flag=True, help="Print the records.")
 def evaluate(
@@ -41,20 +44,36 @@ def evaluate(
     """
     from segbench.formats import write_json
     from segbench.manifest import read_manifest
+    from segbench.output_folder import updating
+    from segbench.paths import Input
     from segbench.prepared import PreparedDataset
 
     dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
     chosen = tasks or _present(dataset, predictions)
-    records = [
-        _score(
-            dataset, split, predictions, manifest,
-            cast("Task", task), protocol, out / task, workers, boundary,
-        )
-        for task in chosen
-    ]  # fmt: skip
-    write_json(out / "records.json", {"schema": 1, "records": records})
+    names = [f"{task}/{name}" for task in chosen for name in ("counts.npz", "record.json")]
+    with updating(
+        out, "evaluation", ours=_is_evaluation, files=[*names, RECORDS], last=RECORDS,
+        inputs=(Input(data, "--data"), Input(predictions, "--predictions")),
+    ) as building:  # fmt: skip
+        records = [
+            _score(
+                dataset, split, predictions, manifest,
+                cast("Task", task), protocol, building / task, workers, boundary,
+            )
+            for task in chosen
+        ]  # fmt: skip
+        write_json(building / RECORDS, {"schema": 1, "records": records})
     if as_json:
         output.json_out(records)
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """Say whether a folder without a marker was written by an earlier version."""
+    from segbench.older_folders import is_record, json_object
+
+    if isinstance(json_object(folder / RECORDS).get("records"), list):
+        return True
+    return any(is_record(json_object(record)) for record in folder.glob("*/record.json"))
 
 
 def _present(dataset: PreparedDataset, predictions: Path) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segbench.cli import output
+from segbench.cli.output import PATH
 
 if TYPE_CHECKING:
     from segbench.evaluation.explain import Explanation
 
-PATH = click.Path(path_type=Path)
 _SHOWN = 30
 _PIXELS = ("truth", "predicted", "hits", "predicted_on_void", "predicted_as_void")
 

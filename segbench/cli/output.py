@@ -5,10 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+
+class _Expanded(click.Path):
+    """A path in which ``~`` and variables count, where a shell has left them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from segbench.paths import given
+
+        name = "path" if param is None else (*param.opts, "path")[0]
+        return super().convert(given(value, name), param, ctx)
+
+
+PATH = _Expanded(path_type=Path)
 workers = click.option(
     "--workers",
     type=click.IntRange(min=1),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-PATH = click.Path(path_type=Path)
+from segbench.cli.output import PATH
 
 
 @click.command()
@@ -25,14 +25,21 @@ def overlays(
     """Draw the worst images of a run, for the report to link."""
     from segbench.formats import read_json
     from segbench.manifest import read_manifest
+    from segbench.output_folder import replacing
+    from segbench.paths import Input
     from segbench.prepared import PreparedDataset
     from segbench.report_overlays import write_overlays
 
     dataset = PreparedDataset.open(data)
     read_manifest(predictions)
     records = read_json(evaluation / "records.json")["records"]
-    write_overlays(
-        dataset, split, predictions,
-        tasks=[record["task"] for record in records],
-        evaluation=evaluation, out=out, limit=images,
+    inputs = (
+        Input(data, "--data"), Input(predictions, "--predictions"),
+        Input(evaluation, "--evaluation"),
     )  # fmt: skip
+    with replacing(out, "overlays", inputs=inputs) as building:
+        write_overlays(
+            dataset, split, predictions,
+            tasks=[record["task"] for record in records],
+            evaluation=evaluation, out=building, limit=images,
+        )  # fmt: skip

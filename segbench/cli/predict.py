@@ -9,18 +9,16 @@ from typing import Any
 
 import click
 
-DATA = click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Prepared dataset."
-)
+from segbench.cli import output
+
+DATA = click.option("--data", type=output.PATH, required=True, help="Prepared dataset.")
 SPLIT = click.option("--split", default="val", show_default=True)
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder of predictions."
-)
+OUT = click.option("--out", type=output.PATH, required=True, help="Folder of predictions.")
 
 
 @click.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
-@click.option("--run", type=click.Path(path_type=Path), required=True, help="Trained run.")
+@click.argument("experiment", type=output.PATH)
+@click.option("--run", type=output.PATH, required=True, help="Trained run.")
 @DATA
 @SPLIT
 @OUT
@@ -39,6 +37,8 @@ def predict(
     from segbench.config import ORACLES
     from segbench.formats import read_json
     from segbench.manifest import write_manifest
+    from segbench.output_folder import check_replaceable, replacing
+    from segbench.paths import Input
     from segbench.prepared import PreparedDataset
     from segbench.recipe import load_recipe
     from segbench.registry import model_info
@@ -46,34 +46,36 @@ def predict(
     recipe, dataset = load_recipe(experiment), PreparedDataset.open(data)
     parts = tuple(part for part in ORACLES if part in oracles)
     trained = read_json(run / "recipe.json")
+    inputs = (
+        Input(data, "--data"), Input(run, "--run", may_hold=True), Input(experiment, "EXPERIMENT"),
+    )  # fmt: skip
+    check_replaceable(out, "predictions", inputs=inputs)
     from segbench.inference import predict_split
 
-    begin = time.monotonic()
-    _empty(out)
-    predict_split(
-        recipe, run / "weights.safetensors", dataset, split, out, device=device, oracles=parts
-    )
-    info = model_info(recipe.model)
-    write_manifest(
-        out,
-        dataset=dataset.name,
-        model=info.id,
-        **_row(experiment.stem, info.display_name + recipe.name_suffix, parts),
-        seed=trained["seed"],
-        split=split,
-        digests={
-            "recipe": trained["recipe_digest"],
-            "data": dataset.digest,
-            "code": trained.get("code", ""),
-            "weights": provenance.file_digest(run / "weights.safetensors"),
-        },
-        hardware=trained.get("hardware", provenance.hardware()),
-        device=trained["device"],
-        wall_time_s={
-            "train": round(trained["wall_time_s"], 2),
-            "predict": round(time.monotonic() - begin, 2),
-        },
-    )
+    begin, weights = time.monotonic(), run / "weights.safetensors"
+    with replacing(out, "predictions", inputs=inputs) as building:
+        predict_split(recipe, weights, dataset, split, building, device=device, oracles=parts)
+        info = model_info(recipe.model)
+        write_manifest(
+            building,
+            dataset=dataset.name,
+            model=info.id,
+            **_row(experiment.stem, info.display_name + recipe.name_suffix, parts),
+            seed=trained["seed"],
+            split=split,
+            digests={
+                "recipe": trained["recipe_digest"],
+                "data": dataset.digest,
+                "code": trained.get("code", ""),
+                "weights": provenance.file_digest(weights),
+            },
+            hardware=trained.get("hardware", provenance.hardware()),
+            device=trained["device"],
+            wall_time_s={
+                "train": round(trained["wall_time_s"], 2),
+                "predict": round(time.monotonic() - begin, 2),
+            },
+        )
 
 
 def _row(experiment: str, name: str, oracles: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +103,8 @@ def control(name: str, data: Path, split: str, out: Path) -> None:
     from segbench.controls import write_control
     from segbench.errors import ConfigError, did_you_mean
     from segbench.manifest import write_manifest
+    from segbench.output_folder import replacing
+    from segbench.paths import Input
     from segbench.prepared import PreparedDataset
 
     if name not in CONTROLS:
@@ -110,26 +114,17 @@ def control(name: str, data: Path, split: str, out: Path) -> None:
         )
     dataset = PreparedDataset.open(data)
     begin = time.monotonic()
-    _empty(out)
-    write_control(name, dataset, split, out)
-    write_manifest(
-        out,
-        kind="control",
-        dataset=dataset.name,
-        experiment=name,
-        model=None,
-        display_name=name.replace("_", " "),
-        seed=0,
-        split=split,
-        digests={"data": dataset.digest},
-        wall_time_s={"predict": round(time.monotonic() - begin, 2)},
-    )
-
-
-def _empty(folder: Path) -> None:
-    """Remove predictions of an earlier attempt, so that none of them is taken for new."""
-    import shutil
-
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    with replacing(out, "predictions", inputs=(Input(data, "--data"),)) as building:
+        write_control(name, dataset, split, building)
+        write_manifest(
+            building,
+            kind="control",
+            dataset=dataset.name,
+            experiment=name,
+            model=None,
+            display_name=name.replace("_", " "),
+            seed=0,
+            split=split,
+            digests={"data": dataset.digest},
+            wall_time_s={"predict": round(time.monotonic() - begin, 2)},
+        )

@@ -37,8 +37,8 @@ def parse_classes(text: str) -> tuple[int, ...]:
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Model option.")
 @click.option("--full", is_flag=True, help="Also measure latency and peak memory.")
 @click.option("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one.")
-@click.option("--data", type=click.Path(path_type=Path), help="Take the classes from here.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here too.")
+@click.option("--data", type=output.PATH, help="Take the classes from here.")
+@click.option("--out", type=output.PATH, help="Write the JSON here too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def profile(
     model: str, num_classes: str | None, input_size: str | None, options: tuple[str, ...],
@@ -47,7 +47,10 @@ def profile(
     """Profile MODEL: a registered id, or an experiment file (with its options and size)."""
     from segbench.errors import ConfigError
     from segbench.formats import write_json
+    from segbench.older_folders import is_profile
+    from segbench.output_files import output_json
 
+    place = output_json(out, is_profile, "a profile of segbench") if out else None
     model_id, settings, size, threads = _target(model, options, input_size)
     classes = classes_of(model_id, num_classes, data)
     from segbench.profiling import profile_model
@@ -59,8 +62,8 @@ def profile(
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"model '{model_id}' at {size[0]}x{size[1]}: {error}") from error
-    if out is not None:
-        write_json(out, result)
+    if place is not None:
+        write_json(place, result)
     if as_json:
         output.json_out(result)
     else:

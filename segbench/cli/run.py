@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
+from segbench.cli import output
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--config", type=click.Path(path_type=Path), default=Path("config.yaml"), show_default=True
-)
+@click.option("--config", type=output.PATH, default=Path("config.yaml"), show_default=True)
 @click.option("--cores", type=click.IntRange(min=1), help="Default: all of this machine.")
 @click.option("--profile", help="Snakemake profile: slurm runs one cluster job a step.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only say what would run.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segbench.cli import error_split, output
+from segbench.cli.output import PATH
 
 if TYPE_CHECKING:
     from segbench.evaluation.counts import Counts
@@ -18,7 +19,7 @@ GENERIC = {
     "instance": "coco-instances",
     "panoptic": "coco-panoptic",
 }
-PATH = click.Path(path_type=Path)
+SCORES = "scores.json"
 BOUNDARY_HELP = "Also score boundaries; takes two to ten times as long."
 
 
@@ -60,10 +61,15 @@ def score(
     from segbench.evaluation.folder import score_parts
     from segbench.evaluation.protocol import get_protocol
     from segbench.formats import write_json
+    from segbench.output_folder import check_updatable, updating
     from segbench.types import Task
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
+    place = _place(out, {"--gt": gt, "--pred": pred, "--gt-folder": gt_folder,
+                         "--pred-folder": pred_folder})  # fmt: skip
+    if place is not None:
+        check_updatable(**place)
     if errors:
         error_split.check(task, gt)
     if task == "semantic":
@@ -84,10 +90,11 @@ def score(
         result["intervals"] = _intervals(parts, chosen)
     if errors:
         result["errors"] = error_split.split(gt, pred)
-    if out is not None:
-        save_counts(out / "counts.npz", parts)
-        write_json(out / "scores.json", result)
-        _write_official(parts, out)
+    if place is not None:
+        with updating(**place, last=SCORES) as building:
+            save_counts(building / "counts.npz", parts)
+            _write_official(parts, building)
+            write_json(building / SCORES, result)
     if as_json:
         output.json_out({**result, "rule": chosen.rule})
         return
@@ -98,6 +105,23 @@ def score(
         click.echo(_interval_text(metric, found))
     if errors:
         error_split.show(result["errors"])
+
+
+def _place(out: Path | None, inputs: dict[str, Path | None]) -> dict[str, Any] | None:
+    """Return what ``--out`` means to ``segbench.output_folder``; None without it."""
+    from segbench.evaluation.cityscapes_json import INSTANCE_FILE, PIXEL_FILE
+    from segbench.older_folders import json_object
+    from segbench.paths import Input
+
+    if out is None:
+        return None
+    return {
+        "out": out,
+        "kind": "scores",
+        "ours": lambda folder: {"protocol", "scores"} <= json_object(folder / SCORES).keys(),
+        "files": (SCORES, "counts.npz", PIXEL_FILE, INSTANCE_FILE),
+        "inputs": [Input(path, option) for option, path in inputs.items() if path],
+    }
 
 
 def _intervals(parts: dict[str, Counts], protocol: Protocol) -> dict[str, dict[str, Any]]:

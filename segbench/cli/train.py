@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from segbench.cli import output
+
 
 @click.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Prepared dataset.")
+@click.argument("experiment", type=output.PATH)
+@click.option("--data", type=output.PATH, required=True, help="Prepared dataset.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--out", type=output.PATH, required=True, help="Folder of the run.")
 @click.option(
-    "--state", type=click.Path(path_type=Path), required=True,
+    "--state", type=output.PATH, required=True,
     help="Folder of checkpoints; a rerun resumes from it.",
 )  # fmt: skip
 @click.option(
-    "--init", type=click.Path(path_type=Path),
+    "--init", type=output.PATH,
     help="Weights of the experiment that the recipe's init_from names.",
 )  # fmt: skip
 @click.option("--iterations", type=click.IntRange(min=1), help="Override the recipe's length.")
@@ -41,6 +44,8 @@ def train(
     model_info(recipe.model)
     dataset = PreparedDataset.open(data)
     dataset.refuse_unchecked(recipe.train_split)
+    _take(out, state, inputs={data: "--data", experiment: "EXPERIMENT", init: "--init",
+                              **dict.fromkeys(recipe.first_weights, "first weights")})  # fmt: skip
     from segbench.training import train as run
 
     digest = recipe_digest(recipe)
@@ -58,6 +63,22 @@ def train(
             say(str(lost))
             if _finished_by_another(out, digest, since=began):
                 return
+
+
+def _take(out: Path, state: Path, *, inputs: Mapping[Path | None, str]) -> None:
+    """Mark the folder of the run as one of segbench, unless it holds something else."""
+    from segbench.older_folders import json_object
+    from segbench.output_folder import check_updatable, write_marker
+    from segbench.paths import Input, output_place
+
+    read = [Input(path, what) for path, what in inputs.items() if path is not None]
+    output_place(state, option="--state", inputs=read, replaced=False)
+    place = check_updatable(
+        out, "run", inputs=read, files=("weights.safetensors", "train_log.jsonl", "recipe.json"),
+        ours=lambda folder: "recipe_digest" in json_object(folder / "recipe.json"),
+    )  # fmt: skip
+    if os.environ.get("RANK", "0") == "0":
+        write_marker(place, "run")
 
 
 def _finished_by_another(out: Path, digest: str, *, since: float) -> bool:

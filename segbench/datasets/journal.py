@@ -8,6 +8,8 @@ files it names have the digests it states, so that a kill at any instant costs o
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator
@@ -144,6 +146,37 @@ def _intact(out: Path, line: _Line) -> bool:
         (out / row[key]).is_file() and file_digest(out / row[key]) == sha256
         for key, sha256 in row["sha256"].items()
     )
+
+
+def foreign_files(out: Path, splits: Iterable[str]) -> list[str]:
+    """Return all in a folder that is no part of a prepared form with these splits, sorted.
+
+    Without a journal and a description none of it is.
+    """
+    names = set(_names(out))
+    ours = re.compile(rf"\.{re.escape(JOURNAL)}\.[^/]+\.tmp")
+    if names & {JOURNAL, "dataset.json"}:
+        lists = {name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl")}
+        earlier = {split for split in lists if (out / "images" / split).is_dir()}
+        known = "|".join(map(re.escape, {*splits, *earlier}))
+        top = rf"dataset\.json|\.prepare\.jsonl|(?:{known})\.jsonl"
+        folders = "|".join(FOLDERS)
+        ours = re.compile(
+            rf"{top}|annotations/(?:instances|panoptic)_(?:{known})\.json"
+            rf"|(?:images|semantic|panoptic)/(?:{known})/.+\.(?i:png|jpe?g)"
+            rf"|\.(?:{top})\.[^/]+\.tmp|(?:{folders})/(?:.+/)?\.[^/]+\.tmp|(?:{folders})/(?:.+/)?"
+        )
+    return sorted(name for name in names if not ours.fullmatch(name))
+
+
+def _names(out: Path) -> Iterator[str]:
+    """Yield the files, links and empty folders (``x/``) below a folder."""
+    for here, folders, files in os.walk(out):
+        place = Path(here)
+        links = [name for name in folders if (place / name).is_symlink()]
+        yield from ((place / name).relative_to(out).as_posix() for name in (*files, *links))
+        if not folders and not files and place != out:
+            yield f"{place.relative_to(out).as_posix()}/"
 
 
 def _clear(out: Path) -> None:

@@ -15,6 +15,7 @@ from segbench.datasets.download import Mirror, chosen_archives, download_archive
 from segbench.datasets.fetch.state import Places, recorded_manifest
 from segbench.datasets.registry import dataset_module
 from segbench.errors import DataError
+from segbench.paths import given
 from segbench.progress import say
 from segbench.types import Archive, DatasetInfo
 
@@ -118,7 +119,7 @@ def _given_folder(info: DatasetInfo, raw: Path | None) -> Path:
             fix=f"set datasets: {{{info.name}: {{raw: FOLDER}}}} in the configuration, or pass "
             f"--raw; the data: {info.homepage}",
         )
-    folder = default_raw(info.name) if raw is None else Path(raw).expanduser()
+    folder = default_raw(info.name) if raw is None else given(raw, "raw")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"dataset '{info.name}': {folder} is no folder", fix="correct raw:")
     may_be_made = info.archives and (raw is None or folder.parent.is_dir())

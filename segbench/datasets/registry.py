@@ -19,12 +19,13 @@ from typing import cast
 
 from segbench.datasets.source import DatasetModule
 from segbench.errors import ConfigError, did_you_mean
+from segbench.paths import CHECKOUT, first_folder
 from segbench.types import DatasetInfo
 
 DATASETS_FOLDER = Path(__file__).parent
 PATH_VARIABLE = "SEGBENCH_DATASETS_PATH"
 USER_FOLDER = Path("workflow/datasets")
-"""Datasets of this checkout, relative to the current folder."""
+"""Datasets of the checkout: in the current folder, else where this package lies."""
 YAML = (".yaml", ".yml")
 
 
@@ -74,7 +75,8 @@ def _modules() -> dict[str, DatasetModule]:
 def _dataset_files() -> list[Path]:
     """Return the files of datasets; a folder that is named twice counts once."""
     extra = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
-    folders = {folder.resolve(): folder for folder in (DATASETS_FOLDER, USER_FOLDER, *extra)}
+    users = first_folder(USER_FOLDER, (Path(), CHECKOUT))
+    folders = {folder.resolve(): folder for folder in (DATASETS_FOLDER, users, *extra)}
     return [
         file
         for folder in folders.values()

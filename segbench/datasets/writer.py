@@ -30,12 +30,15 @@ from segbench.datasets.build import (
 )
 from segbench.datasets.documents import ContentDigest, describe, write_documents
 from segbench.datasets.facts import Finding, SplitFacts, split_findings
-from segbench.datasets.journal import FOLDERS, JOURNAL, Journal, open_journal
+from segbench.datasets.journal import Journal, foreign_files, open_journal
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
 from segbench.errors import ConfigError, DataError, did_you_mean
 from segbench.fingerprint import code_fingerprint
+from segbench.folder_lock import sole_writer
 from segbench.formats import iter_jsonl, read_json, write_json
+from segbench.older_folders import json_object
+from segbench.paths import Input, given, output_place
 from segbench.pool import in_threads
 from segbench.prepared import SCHEMA, PreparedDataset
 from segbench.progress import say
@@ -67,17 +70,20 @@ def prepare_dataset(
             ``dataset.json``; ``fail`` refuses the dataset.
 
     Raises:
-        ConfigError: An unknown dataset or option, or a value an option cannot have.
-        DataError: The raw folder is missing or broken (every finding is listed), or ``out``
+        ConfigError: An unknown dataset or option, a value an option cannot have, or ``out``
             holds something else.
+        DataError: The raw folder is missing or broken (every finding is listed).
     """
     out = Path(out)
+    output_place(out)
     info, settings, folder, splits = open_sources(name, raw=raw, options=options or {})
     request = _request_digest(name, settings, splits=splits, raw=folder)
     if not _is_current(out, request, bad_images):
-        _refuse_foreign(out, name, raw=folder)
-        build = _Build(info, out, splits, settings, request, workers, bad_images)
-        build.run()
+        _refuse_foreign(out, info, splits, raw=folder)
+        with sole_writer(out.resolve()):
+            if not _is_current(out, request, bad_images):
+                _refuse_foreign(out, info, splits, raw=folder)
+                _Build(info, out, splits, settings, request, workers, bad_images).run()
     return PreparedDataset.open(out)
 
 
@@ -149,7 +155,8 @@ def _raw_folder(info: DatasetInfo, raw: Path | None) -> Path | None:
             raise ConfigError(f"dataset '{info.name}' is generated and takes no raw folder")
         return None
     raw = raw or info.folder
-    if raw is None or not Path(raw).expanduser().is_dir():
+    folder = None if raw is None else given(raw, "raw")
+    if folder is None or not folder.is_dir():
         found = "no raw folder was given" if raw is None else f"{raw} is not a folder"
         first = f"segbench download {info.name} first, or " if info.archives else ""
         raise DataError(
@@ -157,7 +164,6 @@ def _raw_folder(info: DatasetInfo, raw: Path | None) -> Path | None:
             fix=f"{first}segbench prepare {info.name} --raw <folder>, or datasets: {info.name}: "
             f"raw: in the configuration; the data: {info.homepage}",
         )
-    folder = Path(raw).expanduser()
     half = sorted([*folder.glob(".unpack-*"), *folder.glob("*/.unpack-*")])
     if half:
         place = half[0].parent
@@ -227,21 +233,25 @@ def _is_current(out: Path, request: str, bad_images: BadImages) -> bool:
     )
 
 
-def _refuse_foreign(out: Path, name: str, *, raw: Path | None) -> None:
-    """Never clear a folder that is not a prepared form of this dataset."""
-    fix = "choose another --out folder"
-    if raw is not None and (
-        out.resolve() == raw.resolve() or raw.resolve() in out.resolve().parents
-    ):
-        raise DataError(f"{out} lies in the raw folder {raw}", fix=fix)
-    if (out / "dataset.json").is_file():
-        found = read_json(out / "dataset.json").get("name")
-        if found != name:
-            raise DataError(f"{out} holds the dataset '{found}', not '{name}'", fix=fix)
-    elif not (out / JOURNAL).is_file():
-        taken = [folder for folder in FOLDERS if (out / folder).exists()]
-        if taken:
-            raise DataError(f"{out} already has {', '.join(taken)} from somewhere else", fix=fix)
+def _refuse_foreign(out: Path, info: DatasetInfo, splits: Splits, *, raw: Path | None) -> None:
+    """Never write into a folder that is not a prepared form of this dataset and nothing else."""
+    inputs = () if raw is None else (Input(raw, "--raw"),)
+    place = output_place(out, inputs=inputs)
+    if not place.exists():
+        return
+    described = json_object(place / "dataset.json")
+    names = {*splits, *info.splits, *described.get("splits", ())}
+    foreign = foreign_files(place, names)
+    if described and described.get("name") != info.name:
+        problem = f"holds the dataset '{described.get('name')}', not '{info.name}'"
+    elif foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        problem = f"already has {', '.join(foreign[:3])}{more} from somewhere else"
+    else:
+        return
+    raise ConfigError(
+        f"--out: {out} {problem}", fix="nothing was touched; choose another --out folder"
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from miniatures import camvid
 from miniatures.scenes import save
 
 from segbench.datasets import prepare_dataset
-from segbench.errors import DataError
+from segbench.errors import ConfigError, DataError
 from segbench.prepared import PreparedDataset
 
 OPTIONS = {"train": 30, "val": 5}
@@ -95,7 +95,7 @@ def test_a_full_disk_is_named_and_the_next_run_finishes(tmp_path, unbroken, limi
 @pytest.mark.fault(22)
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot write .*file"):
+    with pytest.raises(ConfigError, match="file is a file"):
         prepare_dataset("digit_scenes", tmp_path / "file" / "out", options=OPTIONS)
 
 
@@ -186,13 +186,13 @@ def test_foreign_folders_are_not_cleared(tmp_path):
     raw = tmp_path / "raw"
     camvid.build_raw(raw)
     photo = save(tmp_path / "mine" / "images" / "photo.png", np.zeros((4, 4, 3)))
-    with pytest.raises(DataError, match="already has images from somewhere else"):
+    with pytest.raises(ConfigError, match=r"already has images/photo\.png from somewhere else"):
         prepare_dataset("camvid", tmp_path / "mine", raw=raw)
     assert photo.exists()
-    for out in (raw, raw / "prepared"):
-        with pytest.raises(DataError, match="lies in the raw folder"):
+    for out, words in ((raw, "is the input --raw"), (raw / "prepared", "lies inside the input")):
+        with pytest.raises(ConfigError, match=words):
             prepare_dataset("camvid", out, raw=raw)
     prepare_dataset("camvid", tmp_path / "camvid", raw=raw)
-    with pytest.raises(DataError, match="holds the dataset 'camvid', not 'digit_scenes'"):
+    with pytest.raises(ConfigError, match="holds the dataset 'camvid', not 'digit_scenes'"):
         prepare_dataset("digit_scenes", tmp_path / "camvid", options=OPTIONS)
     assert PreparedDataset.open(tmp_path / "camvid").name == "camvid"

@@ -21,11 +21,11 @@ from segbench.submissions import folder_state
 def read_plan() -> Plan:
     """Load the configuration named by --configfile, or config.yaml; stop on a mistake."""
     files = [Path(file) for file in workflow.overwrite_configfiles]
-    results = config.get("results")
+    results = config.get("results")  # of the file, or of --config results=...
     try:
         return load_plan(
             files[-1] if files else Path(workflow.basedir) / "config.yaml",
-            results=Path(results) if isinstance(results, str) else None,
+            results=None if results is None else str(results),
         )
     except SegbenchError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -42,9 +42,9 @@ rule collect:
     conda:
         "../../envs/score.yaml"
     params:
-        config=str(PLAN.source),
+        config=lambda wildcards: str(PLAN.source),
         results=lambda wildcards, output: str(Path(output.table).parent),
-        title=PLAN.config.report.title,
+        title=lambda wildcards: PLAN.config.report.title,
         gallery=PLAN.config.report.gallery_images,
         submissions=submission_facts(),
         fingerprint=FINGERPRINT["collect"],

@@ -103,7 +103,7 @@ def _info(spec: CustomDataset, path: Path) -> DatasetInfo:
         citation=spec.citation,
         homepage=spec.homepage,
         layout=_layout(spec, path),
-        folder=(path.absolute().parent / spec.folder.expanduser()).resolve(),
+        folder=(path.absolute().parent / spec.folder).resolve(),
     )
 
 

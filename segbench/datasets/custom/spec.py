@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from segbench.checked_yaml import Strict
 from segbench.datasets.custom.problems import REST, SPLIT, paths_of, problems_of
+from segbench.paths import UserPath
 from segbench.types import IGNORE_INDEX, Task
 
 NOT_STATED = "not stated"
@@ -37,7 +37,7 @@ class ClassSpec(Strict):
 class CustomDataset(Strict):
     """Everything a dataset file can say; ``folder`` and ``classes`` are enough for many."""
 
-    folder: Path
+    folder: UserPath
     """Where the files are: absolute, from ``~``, or relative to this file."""
     images: str = "images"
     """Folder of the photographs, or a pattern whose star is the name of an image."""
