@@ -57,7 +57,9 @@ def _wait_for(pid: int, started: str) -> None:
 
 def _alive(pid: int, started: str) -> bool:
     try:
-        return str(psutil.Process(pid).create_time()) == started
+        process = psutil.Process(pid)
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not zombie and str(process.create_time()) == started
     except psutil.Error:
         return False
 

@@ -48,8 +48,10 @@ def find_row(plan: Plan, name: str) -> Cell:
     if found:
         seeds = ", ".join(cell.folder.name for cell in found)
         raise ConfigError(f"'{name}' has several seeds: {seeds}", fix=f"{name}/{seeds[:5]}")
+    parts = [row for row in rows if name and name in row.split("/")]
+    hint = did_you_mean(name, rows) or did_you_mean(next(iter(parts), ""), parts)
     raise ConfigError(
-        f"{plan.source} has no row '{name}'.{did_you_mean(name, rows)}",
+        f"{plan.source} has no row '{name}'.{hint}",
         fix="a row is called dataset/experiment/seedK, as its folder in the results",
     )
 

@@ -93,7 +93,7 @@ def stop(process: Process, *, grace_s: float = 30) -> bool:
     """Interrupt a Snakemake: twice, as a stuck one ignores the first; then kill it.
 
     Returns:
-        Whether it could give its lock back.
+        Whether it ended by itself.
     """
     for number in (signal.SIGINT, signal.SIGINT):
         with suppress(ProcessLookupError):
@@ -147,9 +147,8 @@ def main(arguments: list[str]) -> None:
     reason = watch(process, limits) if process else None
     if process and reason:
         say(f"watchdog: {reason}. Stopping it.")
-        unlocked = stop(process)
-        unlock = "" if unlocked else "`snakemake --unlock`, then "
-        say(f"  -> {unlock}launch again: finished steps are kept, trainings resume")
+        stop(process)
+        say("  -> launch again: finished steps are kept, trainings resume")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -48,7 +49,7 @@ def redo(row: str, stage: str | None, config: Path, yes: bool) -> None:
         _show(plan, files)
         if not yes:
             click.confirm("Remove them?", abort=True, err=True)
-        with untrained(plan, cell):
+        with untrained(plan, cell) if first == "train" else nullcontext():
             remove(files_from(plan, cell, first), plan.results)
     return say(f"removed; `segbench run --config {config}` makes them anew")
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -83,14 +84,21 @@ class Board:
         return sum(len(names) for _, _, names in os.walk(self.results))
 
     def processes(self) -> list[str]:
-        """Return every process of this board, whoever its parent is by now."""
+        """Return the commands of every process of this board, whoever its parent is by now."""
+        return [" ".join(process.cmdline()) for process in self._processes()]
+
+    def clear(self) -> None:
+        """Kill what a failed test has left."""
+        for process in self._processes():
+            with suppress(psutil.Error):
+                process.kill()
+
+    def _processes(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
-            try:
-                if process.environ().get("TEST_BOARD") == str(self.folder):
-                    found.append(" ".join(process.cmdline()))
-            except psutil.Error:
-                continue
+            with suppress(psutil.Error):
+                if process.environ().get("TEST_BOARD") == str(self.folder) and process.cmdline():
+                    found.append(process)
         return found
 
     def locks(self) -> list[str]:

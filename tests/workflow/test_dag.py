@@ -222,6 +222,36 @@ def test_config_mistakes_stop_before_the_dag(checkout, old, new, words):
     assert "Traceback" not in printed
 
 
+ROW = {"fcn_tiny"}
+AGAIN = {"predict": ROW, "evaluate": ROW, "overlays": ROW}
+REMOVED = {
+    "row": (["{row}"], AGAIN | {"train": ROW, "profile": ROW} | BOARD),
+    "record": (["{row}/evaluation"], {"evaluate": ROW, "overlays": ROW} | BOARD),
+    "record and predictions": (["{row}/evaluation", "{row}/predictions"], AGAIN | BOARD),
+    "profile": (["{row}/profile.json"], {"profile": ROW} | BOARD),
+    "predictions": (["{row}/predictions"], {}),
+    "weights": (["{row}/weights.safetensors"], {}),
+    "state": (["state"], {}),
+    "dataset": (["data"], {}),
+}
+
+
+@pytest.mark.parametrize("what", REMOVED)
+def test_what_a_removal_runs_again(checkout, what):
+    """What the board needs is made anew, and what was removed to save disk costs nothing."""
+    names, jobs = REMOVED[what]
+    results, aside = checkout.folder / "results", checkout.folder / "aside"
+    places = [name.format(row="digit_scenes/fcn_tiny/seed0") for name in names]
+    for number, place in enumerate(places):
+        (results / place).rename(aside.with_name(f"aside{number}"))
+    try:
+        assert checkout.stale() == jobs
+    finally:
+        for number, place in enumerate(places):
+            aside.with_name(f"aside{number}").rename(results / place)
+    assert checkout.stale() == {}
+
+
 @pytest.mark.fault(23)
 def test_a_broken_model_costs_one_cell(checkout):
     mine = checkout.folder / "mine"

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -29,12 +30,26 @@ ENDLESS = 10**6
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def boards(tmp_path: Path) -> Iterator[Callable[..., Board]]:
+    """Make boards of which nothing runs on after the test, however it ends."""
+    made: list[Board] = []
+
+    def make(**changes: int) -> Board:
+        made.append(Board(tmp_path / "board", **changes))
+        return made[-1]
+
+    yield make
+    for board in made:
+        board.clear()
+
+
 @pytest.mark.fault(32)
 @pytest.mark.parametrize(("how", "name"), LAUNCHES if STOPS else FEW)
-def test_stopped_at_random(how: str, name: str, tmp_path: Path) -> None:
+def test_stopped_at_random(how: str, name: str, boards: Callable[..., Board]) -> None:
     if how == "make" and not (shutil.which("make") and Path(sys.prefix, "bin/segbench").exists()):
         pytest.skip("needs make, and segbench installed beside this Python")
-    board, rng, stopped = Board(tmp_path), random.Random(f"{how} {name} {SEED}"), 0
+    board, rng, stopped = boards(), random.Random(f"{how} {name} {SEED}"), 0
     while stopped < max(STOPS, 1):
         launched = board.start(how)
         if not launched.at_random(rng):
@@ -52,8 +67,8 @@ def test_stopped_at_random(how: str, name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(32)
-def test_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    board = Board(tmp_path, iterations=ENDLESS)
+def test_second_ctrl_c_ends_at_once(boards: Callable[..., Board]) -> None:
+    board = boards(iterations=ENDLESS)
     launched = board.start("run")
     trainer = training(board, launched)
     trainer.suspend()  # it cannot answer the first one
@@ -69,8 +84,8 @@ def test_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 @pytest.mark.fault(7)
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("how", ["run", "snakemake"])
-def test_nothing_outlives_a_killed_launch(how: str, tmp_path: Path) -> None:
-    board = Board(tmp_path, iterations=ENDLESS)
+def test_nothing_outlives_a_killed_launch(how: str, boards: Callable[..., Board]) -> None:
+    board = boards(iterations=ENDLESS)
     launched = board.start(how)
     training(board, launched)
     launched.process.kill()
