@@ -29,7 +29,7 @@ NEUTRAL = frozenset(
     {
         "__init__", "checkpoint", "config", "errors", "fingerprint", "folder_lock", "jit", "launch",
         "lease", "older_folders", "output_files", "output_folder", "paths", "pool", "processes",
-        "progress", "provenance", "registry", "stages", "stopping", "supervisor",
+        "progress", "provenance", "quiet_start", "registry", "stages", "stopping", "supervisor",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""

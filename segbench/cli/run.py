@@ -35,7 +35,8 @@ def run(
     from segbench.supervisor import Supervisor
 
     plan = load_plan(config)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(_snakefile())]
+    command = [sys.executable, "-m", "segbench.quiet_start", "snakemake"]
+    command += ["--snakefile", str(_snakefile())]
     command += ["--configfile", str(config)]
     if profile:
         command += ["--profile", profile]
@@ -44,7 +45,7 @@ def run(
         command += ["--rerun-incomplete", "--scheduler", "greedy", *_gpu_limit()]
     command += ["--dry-run"] if dry_run else []
     command += snakemake_options
-    say(shlex.join(["snakemake", *command[3:]]))
+    say(shlex.join(command[3:]))
     code = Supervisor().run(command)
     if code == 0 and not dry_run:
         say(f"open {plan.results / 'report' / 'index.html'}")
