@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from segbench.checkpoint import load_weights_into
+from segbench.checkpoint import load_weights_into, refuse_non_finite
 from segbench.errors import ConfigError, TrainingError
 from segbench.formats import atomic_path
 from segbench.losses import Criterion, class_weights
@@ -168,8 +168,13 @@ def _pixels_and_areas(recipe: Recipe, dataset: PreparedDataset) -> tuple[list[in
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the weights of a model as safetensors, atomically."""
+    """Write the weights of a model as safetensors, atomically.
+
+    Raises:
+        TrainingError: A number is not finite.
+    """
     weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    refuse_non_finite(weights, "the network that is to be saved", fix="lower base_lr in the recipe")
     content = safetensors.torch.save(_without_sharing(weights), metadata={"format": "pt"})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -179,7 +184,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
     """Load safetensors weights into a model.
 
     Raises:
-        TrainingError: The file is missing, damaged or of another model or number of classes.
+        TrainingError: The file is missing, damaged or of another model or number of classes,
+            or holds numbers that are not finite.
     """
     try:
         weights = cast(Mapping[str, Tensor], safetensors.torch.load_file(str(path)))
@@ -190,6 +196,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
             f"{path} is no readable safetensors file: {error}", fix="train the experiment again"
         ) from error
     load_weights_into(model, weights, str(path))
+    refuse_non_finite(weights, str(path), fix="train the experiment again")
 
 
 def _without_sharing(weights: dict[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,26 @@ def load_weights_into(model: nn.Module, weights: Mapping[str, Tensor], source: s
     model.load_state_dict(dict(weights))
 
 
+def refuse_non_finite(weights: Mapping[str, Tensor], source: str, *, fix: str) -> None:
+    """Refuse weights with NaN or infinity, which would predict one class everywhere.
+
+    Args:
+        weights: Name -> tensor.
+        source: Where they come from, for the message.
+        fix: What to do next.
+
+    Raises:
+        TrainingError: Naming the tensors.
+    """
+    bad = [n for n, t in weights.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise TrainingError(
+            f"{source}: {len(bad)} of {len(weights)} tensors hold NaN or infinity, first "
+            f"{', '.join(bad[:3])}",
+            fix=fix,
+        )
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
     found = [(m, path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]

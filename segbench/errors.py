@@ -3,6 +3,7 @@
 SegbenchError            exit 1   something the user can repair
 ├── ConfigError          exit 2   a configuration, recipe or command line that cannot be meant
 ├── DataError            exit 1   a dataset or prediction file that is broken or missing
+│   └── ForeignFile      exit 1   a whole file, but of another run, recipe, dataset or split
 ├── TrainingError        exit 1   training cannot go on (non-finite loss, foreign checkpoint)
 │   └── LeaseLost        exit 3   another process owns this training state now
 ├── LeaseHeld            exit 3   another process writes there; it is named
@@ -45,6 +46,10 @@ class ConfigError(SegbenchError):
 
 class DataError(SegbenchError):
     """A dataset or prediction file that is broken, missing or inconsistent."""
+
+
+class ForeignFile(DataError):
+    """A file that is whole but belongs to something else than what it is used for."""
 
 
 class TrainingError(SegbenchError):

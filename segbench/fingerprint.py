@@ -29,7 +29,8 @@ NEUTRAL = frozenset(
     {
         "__init__", "checkpoint", "config", "errors", "fingerprint", "folder_lock", "jit", "launch",
         "lease", "older_folders", "output_files", "output_folder", "paths", "pool", "processes",
-        "progress", "provenance", "quiet_start", "registry", "stages", "stopping", "supervisor",
+        "progress", "provenance", "quiet_start", "registry", "seal", "stages", "stopping",
+        "supervisor", "trained_run",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""

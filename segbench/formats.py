@@ -88,6 +88,11 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, default=_plain) + "\n")
 
 
+def as_read(value: Any) -> Any:
+    """Return a JSON value as ``read_json`` gives it back: keys are texts, tuples are lists."""
+    return json.loads(json.dumps(value, allow_nan=False, default=_plain))
+
+
 def _plain(value: Any) -> Any:
     """Turn NumPy scalars, arrays and paths into JSON types."""
     if isinstance(value, np.generic):

@@ -64,6 +64,7 @@ def profile_model(
     with _threads(threads):
         model = _build(model_id, classes, settings)
         result = {
+            "model": model_id, "options": dict(options or {}), "classes": list(classes),
             **count_parameters(model),
             "gmacs": round(count_macs(model, input_size, task=task) / 1e9, 4),
             "input_size": list(input_size),

@@ -18,6 +18,7 @@ from segbench.errors import DataError
 from segbench.evaluation.counts import image_scores, load_counts
 from segbench.evaluation.semantic import SemanticCounts
 from segbench.formats import atomic_path, read_image
+from segbench.manifest import check_files, read_manifest
 from segbench.prepared import PreparedDataset
 from segbench.report_layers import ERROR_LEGEND, Layers, open_layers
 from segbench.report_metrics import IMAGE_SCORES, Metric
@@ -175,7 +176,7 @@ class Galleries:
         if name not in self._datasets:
             root = self.results / "data" / name
             ready = (root / "dataset.json").is_file()
-            self._datasets[name] = PreparedDataset.open(root) if ready else None
+            self._datasets[name] = _open(root) if ready else None
         return self._datasets[name]
 
     def _split(self, cell: Cell) -> list[ImageRecord]:
@@ -200,8 +201,18 @@ class Galleries:
         if key not in self._layers:
             folder = self.results / cell["run_folder"] / "predictions" / cell["split"]
             dataset = self._dataset(cell["dataset"])
-            opened = dataset and open_layers(dataset, cell["split"], cell["task"], folder)
-            self._layers[key] = opened or None
+            opened = None
+            if dataset is not None and _was_scored(cell, folder):
+                opened = open_layers(dataset, cell["split"], cell["task"], folder)
+            self._layers[key] = opened
+        return self._layers[key]
+
+    def _untouched(self, cell: Cell) -> Layers | None:
+        """Return the predictions of a run to draw, None where a file of them was changed."""
+        key = (f"{cell['run_folder']}/untouched", str(cell["split"]), str(cell["task"]))
+        if key not in self._layers:
+            layers = self._prediction(cell)
+            self._layers[key] = layers if layers and _as_listed(layers.predictions) else None
         return self._layers[key]
 
     def _palette(self, cell: Cell) -> list[Mapping[str, Any]]:
@@ -238,7 +249,7 @@ class Galleries:
         if drawn is not None and reuse(drawn / f"{record.stem}.webp", self.out / path):
             wrong = reuse(drawn / f"{record.stem}-error.webp", self.out / error)
             return {"prediction": path.as_posix(), "error": error.as_posix() if wrong else ""}
-        layers, truth = self._prediction(cell), self._truth(cell)
+        layers, truth = self._untouched(cell), self._truth(cell)
         shown = bool(layers and layers.write(record, self.out / path))
         made = shown and truth and layers and layers.write_error(record, truth, self.out / error)
         return {
@@ -249,7 +260,8 @@ class Galleries:
     def _drawn(self, cell: Cell) -> Path | None:
         """Return the folder of overlays that a run's own stage drew."""
         folder = self.results / str(cell["run_folder"]) / "overlays" / str(cell["split"])
-        return folder / str(cell["task"]) if finished(folder) else None
+        digests = (cell.get("record") or {}).get("digests") or {}
+        return folder / str(cell["task"]) if finished(folder, digests) else None
 
 
 def evenly(total: int, count: int) -> list[int]:
@@ -262,10 +274,36 @@ def _key(cell: Cell) -> tuple[str, str, str]:
     return str(cell["run_folder"]), str(cell["split"]), str(cell["task"])
 
 
+def _open(root: Path) -> PreparedDataset | None:
+    try:
+        return PreparedDataset.open(root)
+    except DataError:
+        return None
+
+
+def _was_scored(cell: Cell, folder: Path) -> bool:
+    """Say whether a folder holds the predictions that a cell's record was made from."""
+    scored = ((cell.get("record") or {}).get("digests") or {}).get("predictions")
+    try:
+        return bool(read_manifest(folder)["digest"] == scored)
+    except DataError:
+        return False
+
+
+def _as_listed(folder: Path | None) -> bool:
+    try:
+        if folder is not None:
+            check_files(folder, read_manifest(folder))
+    except DataError:
+        return False
+    return True
+
+
 def _read_evidence(path: Path) -> Evidence:
-    if not path.is_file():
+    try:
+        parts = load_counts(path)
+    except DataError:
         return Evidence()
-    parts = load_counts(path)
     semantic = parts.get("semantic")
     matrix = semantic.confusion if isinstance(semantic, SemanticCounts) else None
     return Evidence(image_scores(parts), matrix)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segbench.errors import DataError
 from segbench.evaluation.counts import image_scores, load_counts
-from segbench.formats import write_json
 from segbench.prepared import PreparedDataset
 from segbench.progress import track
 from segbench.report_layers import open_layers
 from segbench.report_ranks import worst_first
-from segbench.types import ImageRecord, Task
+from segbench.seal import read_sealed, write_sealed
+from segbench.types import ImageRecord
 
 INDEX = "overlays.json"
 
@@ -30,10 +30,10 @@ def write_overlays(
     split: str,
     predictions: Path,
     *,
-    tasks: Sequence[Task],
-    evaluation: Path,
+    counts: Mapping[str, Path | None],
     out: Path,
     limit: int,
+    made_from: str,
 ) -> dict[str, Any]:
     """Draw the worst images of a run for each task.
 
@@ -41,30 +41,37 @@ def write_overlays(
         dataset: The prepared dataset.
         split: The predicted split.
         predictions: The run's prediction folder.
-        tasks: Tasks to draw.
-        evaluation: Folder with ``<task>/counts.npz``, which says what the worst images are.
+        counts: Tasks to draw, each with its ``counts.npz``, which says what the worst images
+            are; None draws them in file order.
         out: An empty folder to write into.
         limit: Images of each task at most.
+        made_from: Digest of the predictions, as their manifest says it.
 
     Returns:
         The content of ``overlays.json``: the drawn stems of each task.
     """
     records = dataset.images(split)
     drawn = {}
-    for task in tasks:
-        scores = image_scores(load_counts(evaluation / task / "counts.npz"))
+    for task, file in counts.items():
+        scores = image_scores(load_counts(file)) if file else {}
         ordered = sorted(records, key=lambda record: worst_first(scores.get(record.image_id)))
         drawn[task] = _draw(dataset, split, predictions, task, ordered[:limit], out / task)
-    index = {"schema": 1, "dataset": dataset.name, "split": split, "drawn": drawn}
-    write_json(out / INDEX, index, indent=None)
-    return index
+    index = {
+        "schema": 1,
+        "dataset": dataset.name,
+        "split": split,
+        "data": dataset.digest,
+        "predictions": made_from,
+        "drawn": drawn,
+    }
+    return write_sealed(out / INDEX, index, indent=None)
 
 
 def _draw(
     dataset: PreparedDataset,
     split: str,
     predictions: Path,
-    task: Task,
+    task: str,
     records: Sequence[ImageRecord],
     out: Path,
 ) -> list[str]:
@@ -92,6 +99,15 @@ def reuse(source: Path, target: Path) -> bool:
     return True
 
 
-def finished(folder: Path) -> bool:
-    """Tell whether a folder of overlays is complete."""
-    return (folder / INDEX).is_file()
+def finished(folder: Path, digests: Mapping[str, Any]) -> bool:
+    """Tell whether a folder of overlays is complete and drawn from what a record was made from.
+
+    Args:
+        folder: The overlays of a run.
+        digests: Those of the record.
+    """
+    try:
+        index = read_sealed(folder / INDEX, again="")
+    except DataError:
+        return False
+    return all(index.get(key) == digests.get(key) for key in ("data", "predictions"))

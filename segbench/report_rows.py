@@ -14,8 +14,15 @@ from segbench.report_submissions import submitted
 from segbench.types import UNRANKED
 
 Cell = Mapping[str, Any]
-STATUS_WORDS = {"ok": "scored", "failed": "failed", "running": "running", "not_run": "not run"}
-"""What a cell's status is called; a row has the first of those that its cells have."""
+STATUS_WORDS = {
+    "ok": "scored",
+    "foreign": "foreign",
+    "damaged": "damaged",
+    "failed": "failed",
+    "running": "running",
+    "not_run": "not run",
+}
+"""Every status of a cell, from the one that stands highest on a board to the lowest."""
 
 
 def slug(*parts: object) -> str:

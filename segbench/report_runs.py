@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segbench.errors import DataError
 from segbench.formats import read_json, read_jsonl
 from segbench.report_metrics import MISSING, PER_CLASS, Metric, duration, metrics_of, primary
 from segbench.report_rows import Cell, slug, status_of
@@ -66,6 +67,16 @@ class Run:
     @property
     def scored(self) -> tuple[Cell, ...]:
         return tuple(cell for cell in self.cells if status_of(cell) == "ok")
+
+    @property
+    def in_doubt(self) -> bool:
+        """Say whether a file of the run is not its own, so that no file can be relied on."""
+        return any(status_of(cell) in ("foreign", "damaged") for cell in self.cells)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not shown though the run has a score, and why."""
+        return tuple(dict.fromkeys(note for cell in self.cells for note in cell.get("notes", ())))
 
     @property
     def model_id(self) -> str:
@@ -235,9 +246,17 @@ def confusion_of(matrix: IntArray, categories: Sequence[Mapping[str, Any]]) -> C
 
 
 def training_facts(results: Path, run: Run) -> dict[str, Any]:
-    """Return what the trainer wrote beside the weights (``recipe.json``); empty without it."""
+    """Return what the trainer wrote beside the weights (``recipe.json``).
+
+    Empty without it, and where it may be of another run or no longer what was written.
+    """
     path = results / run.folder / "recipe.json"
-    facts = read_json(path) if path.is_file() else {}
+    if run.in_doubt or not path.is_file():
+        return {}
+    try:
+        facts = read_json(path)
+    except DataError:
+        return {}
     return facts if isinstance(facts, dict) else {}
 
 
@@ -248,9 +267,14 @@ def recipe_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def train_log(results: Path, run: Run) -> list[dict[str, Any]]:
-    """Return the training log of a run; empty when it has none."""
+    """Return the training log of a run; empty where there is none to rely on."""
     path = results / run.folder / "train_log.jsonl"
-    return read_jsonl(path) if path.is_file() else []
+    if run.in_doubt or not path.is_file():
+        return []
+    try:
+        return read_jsonl(path)
+    except DataError:
+        return []
 
 
 _TRAINING = ("iterations", "images_seen", "attempts", "device", "precision", "threads", "processes")

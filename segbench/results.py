@@ -2,84 +2,41 @@
 
 A record is one JSON per (dataset, experiment, seed, task, protocol). The table gathers the
 records, profiles and failures of a plan; a cell without a record is shown as failed (its
-log is there) or not run, never as a zero or a blank. Beside the cells stand the tie groups of
+log is there) or not run, one whose record is not its own as foreign or damaged, never as a
+zero or a blank. Beside the cells stand the tie groups of
 every board: which rows the images cannot tell apart.
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from segbench import __version__, provenance
 from segbench.board_ties import board_ties
+from segbench.digest_cache import DigestCache
+from segbench.errors import ForeignFile, SegbenchError
 from segbench.failures import explain
-from segbench.formats import read_json, write_json, write_text
+from segbench.formats import write_json, write_text
 from segbench.plan import Cell, Plan
-from segbench.prepared import PreparedDataset
+from segbench.result_checks import ResultChecks
 from segbench.types import Task
 
 SCHEMA = 1
 
 
-def build_record(
-    manifest: dict[str, Any],
-    *,
-    task: Task,
-    protocol: str,
-    scores: dict[str, float | None],
-    per_class: list[dict[str, Any]],
-    num_images: int,
-    seconds: float,
-    intervals: dict[str, dict[str, Any]] | None = None,
-    rules: dict[str, Any] | None = None,
-    errors: dict[str, Any] | None = None,
-    warnings: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return the record of one scored prediction folder (form: docs/architecture.md)."""
-    commit, dirty = provenance.git_commit()
-    facts = ("dataset", "experiment", "kind", "model", "display_name", "seed", "split")
-    return {
-        "schema": SCHEMA,
-        **{key: manifest.get(key) for key in facts},
-        "oracles": list(manifest.get("oracles", ())),
-        "task": task,
-        "protocol": protocol,
-        "num_images": num_images,
-        "scores": scores,
-        "intervals": intervals or {},
-        "rules": rules,
-        "errors": errors,
-        "warnings": list(warnings),
-        "per_class": per_class,
-        "counts": "counts.npz",
-        "digests": {**manifest.get("digests", {}), "predictions": manifest["digest"]},
-        "provenance": {
-            "segbench": __version__,
-            "commit": commit,
-            "dirty": dirty,
-            "versions": provenance.versions(),
-            "hardware": manifest.get("hardware", provenance.hardware()),
-            "device": manifest.get("device", "cpu"),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "wall_time_s": {**manifest.get("wall_time_s", {}), "evaluate": round(seconds, 2)},
-        },
-    }
-
-
 def collect(plan: Plan) -> dict[str, Any]:
     """Gather every cell of a plan into the table the report reads."""
     root = plan.results
-    cells = [_cell(plan, cell, task) for cell in plan.cells for task in cell.tasks]
+    checks = ResultChecks(root, DigestCache(root))
+    cells = [_cell(plan, checks, cell, task) for cell in plan.cells for task in cell.tasks]
+    checks.digests.save()
     return {
         "schema": SCHEMA,
         "title": plan.config.report.title,
         "gallery_images": plan.config.report.gallery_images,
-        "datasets": {name: _dataset(root / "data" / name) for name in plan.datasets},
+        "datasets": {name: checks.dataset(name) for name in plan.datasets},
         "models": {cell.model.id: cell.model.as_dict() for cell in plan.cells if cell.model},
         "cells": cells,
         "ties": board_ties(root, cells),
@@ -107,22 +64,15 @@ def tidy(table: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _dataset(root: Path) -> dict[str, Any] | None:
-    if not (root / "dataset.json").exists():
-        return None
-    return PreparedDataset.open(root).description
-
-
-def _cell(plan: Plan, cell: Cell, task: Task) -> dict[str, Any]:
-    root = plan.results
-    records = _json(root / cell.folder / "evaluation" / cell.split / "records.json")
-    record = next((r for r in records["records"] if r["task"] == task), None) if records else None
+def _cell(plan: Plan, checks: ResultChecks, cell: Cell, task: Task) -> dict[str, Any]:
+    root = checks.root
+    record, status, reason = _record(checks, cell, task)
     logs = cell_logs(root, cell)
-    status, reason = "ok", ""
-    if record is None:
+    if not status:
         failure = explain(plan, cell)
         status, reason, log = failure.status, failure.reason, failure.log
         logs = logs if log is None else [*(path for path in logs if path != log), log]
+    profile, note = _profile(checks, cell)
     return {
         "dataset": cell.dataset,
         "experiment": cell.experiment,
@@ -139,8 +89,38 @@ def _cell(plan: Plan, cell: Cell, task: Task) -> dict[str, Any]:
         "record": record,
         "submission": _submitted(cell),
         "oracle": _oracle(cell),
-        "profile": _json(root / cell.folder / "profile.json"),
+        "profile": profile,
+        "notes": [note] if note else [],
     }
+
+
+def _record(checks: ResultChecks, cell: Cell, task: Task) -> tuple[dict[str, Any] | None, str, str]:
+    """Return the record of a cell, its status and the reason; no status where there is none."""
+    folder = checks.root / cell.folder / "evaluation" / cell.split
+    if not (folder / "records.json").exists():
+        return None, "", ""
+    try:
+        return checks.record(cell, task), "ok", ""
+    except SegbenchError as error:
+        status = "foreign" if isinstance(error, ForeignFile) else "damaged"
+        return None, status, _in_one_line(error, checks.root)
+
+
+def _profile(checks: ResultChecks, cell: Cell) -> tuple[dict[str, Any] | None, str]:
+    """Return the profile of a cell, and why it is not shown."""
+    try:
+        return checks.profile(cell), ""
+    except SegbenchError as error:
+        return None, f"cost not shown: {_in_one_line(error, checks.root)}"
+
+
+def _in_one_line(error: SegbenchError, root: Path) -> str:
+    """Return what is wrong and what to do; paths are relative to the results folder."""
+    text = "; ".join(filter(None, (error.what, error.fix)))
+    for folder in (root.resolve(), root):
+        if folder != Path():
+            text = text.replace(f"{folder}/", "")
+    return " ".join(text.split())
 
 
 def _submitted(cell: Cell) -> dict[str, Any] | None:
@@ -163,7 +143,3 @@ def cell_logs(root: Path, cell: Cell) -> list[Path]:
     paths = [logs / stage / name for stage in (*by_split, "profile")]
     paths = [logs / "train" / f"{cell.trained_folder.as_posix()}.log", *paths]
     return [path for path in paths if path.exists()]
-
-
-def _json(path: Path) -> Any:
-    return read_json(path) if path.exists() else None

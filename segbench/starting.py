@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segbench import provenance
-from segbench.errors import ConfigError, TrainingError, did_you_mean
+from segbench.checkpoint import refuse_non_finite
+from segbench.errors import ConfigError, ForeignFile, TrainingError, did_you_mean
 from segbench.recipe import Recipe
+from segbench.trained_run import NAME, WEIGHTS, TrainedRun
 
 SHOWN = 8
 """Names a log line lists at most."""
@@ -126,14 +128,40 @@ def part_of(model: nn.Module, name: str, key: str) -> nn.Module:
         ) from None
 
 
+def check_start(recipe: Recipe, file: Path, *, seed: int) -> None:
+    """Refuse weights of another run than the one that ``init_from`` names.
+
+    A file that the recipe names by its path, or without the ``recipe.json`` of its training
+    beside it, is taken as it is.
+
+    Raises:
+        DataError: It is not what its training wrote.
+        ForeignFile: It is of another dataset, experiment or seed.
+    """
+    if recipe.base is None or file.name != WEIGHTS or not (file.parent / NAME).exists():
+        return
+    run = TrainedRun.open(file.parent)
+    dataset, experiment = recipe.base
+    expected = {"dataset": dataset, "experiment": experiment, "seed": seed}
+    found = {"dataset": run.facts["recipe"].get("dataset"), "seed": run.facts["seed"]}
+    found["experiment"] = run.facts.get("experiment") or experiment
+    for key, wanted in expected.items():
+        if found[key] != wanted:
+            raise ForeignFile(
+                f"init_from: {file} is of {key} '{found[key]}', the recipe starts from '{wanted}'",
+                fix=f"give the weights of {dataset}/{experiment} with seed {seed}",
+            )
+    run.check_weights()
+
+
 def _read(file: Path) -> dict[str, Tensor]:
+    fix = "train the experiment it comes from again, or give another file"
     try:
-        return load_file(file)
+        weights = load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
-        raise TrainingError(
-            f"{file} is no readable safetensors file: {error}",
-            fix="train the experiment it comes from again, or give another file",
-        ) from error
+        raise TrainingError(f"{file} is no readable safetensors file: {error}", fix=fix) from error
+    refuse_non_finite(weights, str(file), fix=fix)
+    return weights
 
 
 def _listed(names: Sequence[str]) -> str:

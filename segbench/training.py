@@ -25,7 +25,7 @@ from segbench.checkpoint import clear_checkpoints
 from segbench.data import Batch, train_loader
 from segbench.distributed import process_group
 from segbench.errors import EXIT_REQUEUE, DataError
-from segbench.formats import read_json, write_json, write_jsonl
+from segbench.formats import read_json, write_jsonl
 from segbench.lease import Lease
 from segbench.optim import learning_rate, set_learning_rate
 from segbench.prepared import PreparedDataset
@@ -41,8 +41,10 @@ from segbench.runtime import (
     numerics,
     reseed,
 )
-from segbench.starting import freeze, start_file
+from segbench.seal import write_sealed
+from segbench.starting import check_start, freeze, start_file
 from segbench.train_log import FiniteWatch, TrainLog
+from segbench.trained_run import LOG, NAME, WEIGHTS
 
 __all__ = ["Outcome", "build_model", "train"]
 
@@ -66,6 +68,7 @@ def train(
     init: Path | None = None,
     device: str | None = None,
     code: str = "",
+    experiment: str = "",
     stop_after: int | None = None,
 ) -> Outcome:
     """Train a recipe and write ``weights.safetensors``, ``recipe.json``, ``train_log.jsonl``.
@@ -81,6 +84,7 @@ def train(
         init: Weights of the experiment that the recipe's ``init_from`` names.
         device: See ``runtime.choose_device``.
         code: Code fingerprint; a checkpoint of other code is not continued.
+        experiment: Name of the row, for the record.
         stop_after: Save and return after this many iterations of the run.
 
     Raises:
@@ -91,6 +95,8 @@ def train(
         SystemExit: With ``EXIT_REQUEUE``, after SIGTERM or SIGUSR1 and a checkpoint.
     """
     place, first = choose_device(recipe, device), start_file(recipe, init)
+    if first is not None:
+        check_start(recipe, first, seed=seed)
     began = time.time()
     with numerics(recipe, place), _ownership(state, out) as lease, process_group(place) as group:
         if group.from_main(_done_meanwhile(lease, out, recipe, dataset, seed=seed, since=began)):
@@ -106,7 +112,7 @@ def train(
         with catch_signals() as stop, _memory(recipe):
             finished = _loop(run, stop, stop_after)
         if finished:
-            _export(run, dataset, out)
+            _export(run, dataset, out, experiment)
             if group.is_main:
                 say(f"done: {recipe.iterations} iterations in {run.counters.time_s:.1f} s, {out}")
         return Outcome(finished, run.counters.iteration, lease.attempt if lease else 0)
@@ -209,15 +215,17 @@ def _batches(
             raise
 
 
-def _export(run: RunState, dataset: PreparedDataset, out: Path) -> None:
+def _export(run: RunState, dataset: PreparedDataset, out: Path, experiment: str) -> None:
     """Write the outputs, the record of the run last, and clear the state."""
     ignored = run.group.total(run.counters.ignored_batches, run.device)
     if run.lease is None:
         return
     run.lease.check()
-    save_weights(out / "weights.safetensors", run.model)
-    write_jsonl(out / "train_log.jsonl", run.counters.rows)
-    write_json(out / "recipe.json", {**_facts(run, dataset), "ignored_batches": ignored})
+    save_weights(out / WEIGHTS, run.model)
+    write_jsonl(out / LOG, run.counters.rows)
+    files = {name: provenance.file_digest(out / name) for name in (WEIGHTS, LOG)}
+    facts = {"experiment": experiment, **_facts(run, dataset)}
+    write_sealed(out / NAME, {**facts, "ignored_batches": ignored, "files": files})
     run.lease.finish()
     clear_checkpoints(run.folder)
     (run.folder / "diverged.json").unlink(missing_ok=True)

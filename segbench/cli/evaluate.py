@@ -42,13 +42,14 @@ def evaluate(
 
     records.json is written last of all; without it the scores are unfinished.
     """
-    from segbench.formats import write_json
-    from segbench.manifest import read_manifest
+    from segbench.manifest import check_folder, read_manifest
     from segbench.output_folder import updating
     from segbench.paths import Input
     from segbench.prepared import PreparedDataset
+    from segbench.records import write_records
 
     dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
+    check_folder(predictions, manifest, dataset, split)
     chosen = tasks or _present(dataset, predictions)
     names = [f"{task}/{name}" for task in chosen for name in ("counts.npz", "record.json")]
     with updating(
@@ -62,7 +63,7 @@ def evaluate(
             )
             for task in chosen
         ]  # fmt: skip
-        write_json(building / RECORDS, {"schema": 1, "records": records})
+        write_records(building, records)
     if as_json:
         output.json_out(records)
 
@@ -103,7 +104,7 @@ def _score(
     from segbench.evaluation.folder import evaluate as score
     from segbench.evaluation.protocol import get_protocol
     from segbench.formats import write_json
-    from segbench.results import build_record
+    from segbench.records import build_record
     from segbench.stats import headline_intervals
 
     begin = time.monotonic()
@@ -128,6 +129,7 @@ def _score(
         scores=result.scores,
         per_class=result.per_class,
         num_images=result.num_images,
+        counts=out / "counts.npz",
         intervals=headline_intervals(parts, get_protocol(protocol_id, task=task)),
         rules=explain_parts(parts, [row["name"] for row in result.per_class]),
         errors=errors,

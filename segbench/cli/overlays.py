@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from segbench.cli.output import PATH
+
+if TYPE_CHECKING:
+    from segbench.prepared import PreparedDataset
 
 
 @click.command()
@@ -22,17 +26,20 @@ from segbench.cli.output import PATH
 def overlays(
     data: Path, split: str, predictions: Path, evaluation: Path, out: Path, images: int
 ) -> None:
-    """Draw the worst images of a run, for the report to link."""
-    from segbench.formats import read_json
-    from segbench.manifest import read_manifest
+    """Draw the worst images of a run, for the report to link.
+
+    Which are the worst is said by counts of these very predictions. Without them, as when the
+    records are of another run, images are drawn in file order; `segbench collect` says what is
+    wrong with the records.
+    """
+    from segbench.manifest import check_folder, read_manifest
     from segbench.output_folder import replacing
     from segbench.paths import Input
     from segbench.prepared import PreparedDataset
     from segbench.report_overlays import write_overlays
 
-    dataset = PreparedDataset.open(data)
-    read_manifest(predictions)
-    records = read_json(evaluation / "records.json")["records"]
+    dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
+    check_folder(predictions, manifest, dataset, split)
     inputs = (
         Input(data, "--data"), Input(predictions, "--predictions"),
         Input(evaluation, "--evaluation"),
@@ -40,6 +47,26 @@ def overlays(
     with replacing(out, "overlays", inputs=inputs) as building:
         write_overlays(
             dataset, split, predictions,
-            tasks=[record["task"] for record in records],
-            evaluation=evaluation, out=building, limit=images,
+            counts=_counts(dataset, predictions, evaluation, manifest),
+            out=building, limit=images, made_from=manifest["digest"],
         )  # fmt: skip
+
+
+def _counts(
+    dataset: PreparedDataset, predictions: Path, evaluation: Path, manifest: dict[str, Any]
+) -> dict[str, Path | None]:
+    """Return the tasks to draw, each with its counts where they are those of the predictions."""
+    from segbench.errors import DataError
+    from segbench.manifest import FILES
+    from segbench.progress import say
+    from segbench.records import check_counts, check_predictions, read_records
+
+    try:
+        found: dict[str, Path | None] = {}
+        for record in read_records(evaluation):
+            check_predictions(record, manifest, predictions)
+            found[record["task"]] = check_counts(record, evaluation)
+        return found
+    except DataError as error:
+        say(f"warning: images are drawn in file order: {error.what}")
+        return {task: None for task in dataset.tasks if (predictions / FILES[task]).exists()}

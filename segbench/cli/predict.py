@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from segbench.cli import output
+
+if TYPE_CHECKING:
+    from segbench.prepared import PreparedDataset
+    from segbench.recipe import Recipe
+    from segbench.trained_run import TrainedRun
 
 DATA = click.option("--data", type=output.PATH, required=True, help="Prepared dataset.")
 SPLIT = click.option("--split", default="val", show_default=True)
@@ -22,6 +27,10 @@ OUT = click.option("--out", type=output.PATH, required=True, help="Folder of pre
 @DATA
 @SPLIT
 @OUT
+@click.option(
+    "--iterations", type=click.IntRange(min=1),
+    help="Length the run must have been trained in; default: whatever it was.",
+)  # fmt: skip
 @click.option("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one.")
 @click.option(
     "--oracle", "oracles", type=click.Choice(["semantic", "boxes", "masks"]),
@@ -29,32 +38,40 @@ OUT = click.option("--out", type=output.PATH, required=True, help="Folder of pre
     help="Part of a panoptic prediction to replace by the truth. Repeatable.",
 )  # fmt: skip
 def predict(
-    experiment: Path, run: Path, data: Path, split: str, out: Path, device: str | None,
-    oracles: tuple[str, ...],
+    experiment: Path, run: Path, data: Path, split: str, out: Path, iterations: int | None,
+    device: str | None, oracles: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Predict a split with the weights of a trained run of EXPERIMENT (a YAML file)."""
+    """Predict a split with the weights of a trained run of EXPERIMENT (a YAML file).
+
+    The weights must be those that training wrote, of this recipe and of the dataset's classes.
+    """
     from segbench import provenance
     from segbench.config import ORACLES
-    from segbench.formats import read_json
     from segbench.manifest import write_manifest
     from segbench.output_folder import check_replaceable, replacing
     from segbench.paths import Input
+    from segbench.plan import shorten
     from segbench.prepared import PreparedDataset
-    from segbench.recipe import load_recipe
+    from segbench.recipe import inference_digest, load_recipe
     from segbench.registry import model_info
+    from segbench.trained_run import TrainedRun
 
     recipe, dataset = load_recipe(experiment), PreparedDataset.open(data)
     parts = tuple(part for part in ORACLES if part in oracles)
-    trained = read_json(run / "recipe.json")
     inputs = (
         Input(data, "--data"), Input(run, "--run", may_hold=True), Input(experiment, "EXPERIMENT"),
     )  # fmt: skip
     check_replaceable(out, "predictions", inputs=inputs)
+    source = TrainedRun.open(run)
+    recipe = shorten(recipe, iterations or source.iterations)
+    weights_digest, trained = _checked(source, recipe, dataset, experiment), source.facts
     from segbench.inference import predict_split
 
-    begin, weights = time.monotonic(), run / "weights.safetensors"
+    begin = time.monotonic()
     with replacing(out, "predictions", inputs=inputs) as building:
-        predict_split(recipe, weights, dataset, split, building, device=device, oracles=parts)
+        predict_split(
+            recipe, source.weights, dataset, split, building, device=device, oracles=parts
+        )
         info = model_info(recipe.model)
         write_manifest(
             building,
@@ -65,9 +82,11 @@ def predict(
             split=split,
             digests={
                 "recipe": trained["recipe_digest"],
+                "inference": inference_digest(recipe),
                 "data": dataset.digest,
+                "trained_on": trained["data_digest"],
                 "code": trained.get("code", ""),
-                "weights": provenance.file_digest(weights),
+                "weights": weights_digest,
             },
             hardware=trained.get("hardware", provenance.hardware()),
             device=trained["device"],
@@ -76,6 +95,20 @@ def predict(
                 "predict": round(time.monotonic() - begin, 2),
             },
         )
+
+
+def _checked(run: TrainedRun, recipe: Recipe, dataset: PreparedDataset, experiment: Path) -> str:
+    """Return the digest of the weights once recipe, classes and weights are the run's own."""
+    from segbench.progress import say
+
+    run.check_recipe(recipe, str(experiment))
+    run.check_classes(dataset)
+    if run.facts["data_digest"] != dataset.digest:
+        say(
+            f"warning: {run.folder} was trained on another preparation of '{dataset.name}' than "
+            f"{dataset.root}; the result is not ranked on a board"
+        )
+    return run.check_weights()
 
 
 def _row(experiment: str, name: str, oracles: Sequence[str]) -> dict[str, Any]:

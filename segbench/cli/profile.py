@@ -46,9 +46,9 @@ def profile(
 ) -> None:  # fmt: skip
     """Profile MODEL: a registered id, or an experiment file (with its options and size)."""
     from segbench.errors import ConfigError
-    from segbench.formats import write_json
     from segbench.older_folders import is_profile
     from segbench.output_files import output_json
+    from segbench.seal import write_sealed
 
     place = output_json(out, is_profile, "a profile of segbench") if out else None
     model_id, settings, size, threads = _target(model, options, input_size)
@@ -63,11 +63,11 @@ def profile(
     except ValueError as error:
         raise ConfigError(f"model '{model_id}' at {size[0]}x{size[1]}: {error}") from error
     if place is not None:
-        write_json(place, result)
+        write_sealed(place, result)
     if as_json:
         output.json_out(result)
     else:
-        output.facts({"model": model_id, **result})
+        output.facts({k: v for k, v in result.items() if k not in ("options", "classes")})
 
 
 def _target(

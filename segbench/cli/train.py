@@ -54,7 +54,7 @@ def train(
         try:
             run(
                 recipe, dataset, seed=seed, out=out, state=state / digest, init=init,
-                device=device, code=code,
+                device=device, code=code, experiment=experiment.stem,
             )  # fmt: skip
             return
         except LeaseLost as lost:

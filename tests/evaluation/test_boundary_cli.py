@@ -122,7 +122,7 @@ def test_the_rule_is_part_of_the_protocol(run):
 def test_evaluate_with_boundaries(run, dataset, perfect, tmp_path):
     write_manifest(
         perfect, kind="control", dataset="toy", split="val", experiment="oracle", model=None,
-        display_name="Oracle", seed=0, digests={}, wall_time_s={},
+        display_name="Oracle", seed=0, digests={"data": dataset.digest}, wall_time_s={},
     )  # fmt: skip
     code, _, err = run(
         "evaluate", "--data", dataset.root, "--predictions", perfect, "--boundary",

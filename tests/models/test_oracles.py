@@ -21,8 +21,10 @@ from segbench.inference import predict_split
 from segbench.models._panoptic import PanopticParts, certain
 from segbench.oracles import Truth, check_oracles, match_objects, predict_with_truth, truth_of
 from segbench.prepared import PreparedDataset
-from segbench.recipe import Recipe, load_recipe
+from segbench.provenance import file_digest
+from segbench.recipe import Recipe, load_recipe, recipe_digest
 from segbench.registry import create_model, model_infos
+from segbench.seal import write_sealed
 from segbench.truth import SplitTruth
 from segbench.types import IGNORE_INDEX, ImageRecord, Instances, PanopticMap, Sample
 
@@ -391,9 +393,14 @@ def test_the_manifest_says_which_oracle(
 
     from segbench.cli import cli
 
-    facts = {"seed": 3, "recipe_digest": "r", "device": "cpu", "wall_time_s": 1.0}
-    (weights.parent / "recipe.json").write_text(json.dumps(facts))
     file = ROOT / "workflow/experiments/digit_scenes/panoptic_fpn_tiny.yaml"
+    trained = load_recipe(file)
+    facts = {
+        "seed": 3, "recipe_digest": recipe_digest(trained), "device": "cpu", "wall_time_s": 1.0,
+        "recipe": trained.model_dump(mode="json"), "data_digest": digits.digest,
+        "categories": list(digits.table.names), "files": {weights.name: file_digest(weights)},
+    }  # fmt: skip
+    write_sealed(weights.parent / "recipe.json", facts)
     command = ["predict", file, "--run", weights.parent, "--data", digits.root, "--out", tmp_path]
     options = ["--oracle", "masks", "--oracle", "semantic", "--oracle", "masks"]
     result = CliRunner().invoke(cli, [*map(str, command), *options])

@@ -17,6 +17,7 @@ from segbench.evaluation.explain import explain_parts
 from segbench.evaluation.folder import evaluate
 from segbench.evaluation.tide import split_files
 from segbench.formats import id2rgb, write_json, write_jsonl, write_label_map, write_text
+from segbench.manifest import read_manifest, write_manifest
 from segbench.prepared import PreparedDataset
 
 HEIGHT, WIDTH = 48, 64
@@ -375,7 +376,7 @@ def _predict(folder, data, tasks, error, seed):
         write_json(folder / "instances.json", detections)
     if "panoptic" in tasks:
         write_json(folder / "panoptic.json", {"annotations": annotations})
-    write_json(folder / "manifest.json", {"schema": 1})
+    write_manifest(folder)
 
 
 def _profile(run, params):
@@ -456,7 +457,7 @@ def _record(run, data, task, predictions, shared):
             "recipe": "a" * 16,
             "data": "d" * 16,
             "code": "c" * 16,
-            "predictions": "p" * 16,
+            "predictions": read_manifest(predictions)["digest"],
         },
         "provenance": {
             "segbench": "0.1.0",

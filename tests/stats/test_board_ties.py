@@ -13,6 +13,7 @@ from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats import write_json
 from segbench.plan import Cell
+from segbench.result_checks import ResultChecks
 from segbench.results import collect
 from segbench.ties import tie_groups
 
@@ -105,7 +106,11 @@ def test_lone_rows_other_protocols_and_lost_counts_are_left_out(tmp_path):
     assert board_ties(tmp_path, [first, second]) == []
 
 
-def test_collect_puts_the_ties_beside_the_cells(tmp_path, cells):
+def test_collect_puts_the_ties_beside_the_cells(tmp_path, cells, monkeypatch):
+    records = {(cell["experiment"], cell["seed"]): cell["record"] for cell in cells}
+    found = lambda self, cell, task: records[cell.experiment, cell.seed]  # noqa: E731
+    monkeypatch.setattr(ResultChecks, "record", found)
+    monkeypatch.setattr(ResultChecks, "profile", lambda self, cell: None)
     planned = [
         Cell("d", cell["experiment"], cell["seed"], "val", ("semantic",), recipe=object())
         for cell in cells

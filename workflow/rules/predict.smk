@@ -2,7 +2,7 @@
 rule predict:
     input:
         data=R / "data/{dataset}/dataset.json",
-        # small and content-checked; it carries the digest of the weights
+        # small and content-checked; it holds the digest of the weights, which predict compares
         recipe=trained_file("recipe.json"),
         weights=ancient(trained_file("weights.safetensors")),
     output:
@@ -22,12 +22,13 @@ rule predict:
     params:
         experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),
         data=lambda wildcards, input: str(Path(input.data).parent),
+        length=train_length,
         run=lambda wildcards, input: str(Path(input.recipe).parent),
         oracles=lambda wildcards: [f"--oracle={p}" for p in cell_of(wildcards).oracles],
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         fingerprint=lambda wildcards: PLAN.predict_fingerprint(cell_of(wildcards)),
     shell:
-        "python -m segbench predict {params.experiment:q} --run {params.run:q}"
+        "python -m segbench predict {params.experiment:q} {params.length} --run {params.run:q}"
         " --data {params.data:q} --split {wildcards.split} {params.oracles}"
         " --out {params.folder:q} > {log:q} 2>&1"
 
