@@ -56,7 +56,7 @@ class Group:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
-    """Join the processes that torchrun started; alone where it did not."""
+    """Join the processes that ``segbench.spawn`` or torchrun started; alone where none did."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Group()
@@ -64,7 +64,12 @@ def process_group(device: torch.device) -> Iterator[Group]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group(backend)
+    meeting = os.environ.get("SEGBENCH_MEETING_FILE")
+    if meeting is None:
+        distributed.init_process_group(backend)
+    else:
+        rank, place = int(os.environ["RANK"]), f"file://{meeting}"
+        distributed.init_process_group(backend, place, world_size=world_size, rank=rank)
     try:
         yield Group(distributed.get_rank(), world_size)
     finally:

@@ -147,7 +147,7 @@ class Recipe(Strict):
     """CPU threads of one training process; part of what fixes the bits on a CPU."""
     checkpoint_interval: Annotated[int, Field(gt=0)] = 200
     gpus: Annotated[int, Field(ge=0)] = 1
-    """GPUs to ask the cluster for; above 1 trains with torchrun. 0 trains on the CPU."""
+    """GPUs to ask the cluster for; above 1 trains in as many processes. 0 trains on the CPU."""
 
     inference: Literal["whole", "slide"] = "whole"
     window: tuple[int, int] | None = None

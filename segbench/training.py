@@ -73,7 +73,7 @@ def train(
 ) -> Outcome:
     """Train a recipe and write ``weights.safetensors``, ``recipe.json``, ``train_log.jsonl``.
 
-    Under torchrun every process calls this; the first one writes.
+    Under ``segbench.spawn`` every process calls this; the first one writes.
 
     Args:
         recipe: The experiment.
