@@ -8,6 +8,8 @@ import subprocess
 
 from snakemake.utils import min_version
 
+from segbench.cluster import keeps_accounting
+
 min_version("9.10")
 
 
@@ -35,6 +37,11 @@ onstart:
     LAUNCH.start()
     # The Slurm executor can lose sight of its jobs and then waits for ever, in silence.
     if workflow.executor_plugin.name == "slurm":
+        # Where the controller is away for a moment it asks sacct, which without accounting
+        # never has an answer.
+        if not keeps_accounting():
+            stand_in = Path(workflow.basedir) / "workflow" / "no_accounting"
+            os.environ["PATH"] = f"{stand_in}:{os.environ['PATH']}"
         subprocess.Popen(
             [sys.executable, "-m", "segbench.watchdog", str(os.getpid())],
             start_new_session=True,

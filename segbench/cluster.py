@@ -68,6 +68,13 @@ def check_slurm(profile: Path = PROFILE) -> list[Finding]:
     ]
 
 
+def keeps_accounting() -> bool:
+    """Say whether sacct can know anything here; yes where the cluster does not answer."""
+    with suppress(SlurmSilent):
+        return _accounts(_configuration(_ask("scontrol", "show", "config")))
+    return True
+
+
 def state_of_job(number: str) -> str:
     """Return the state of one of our jobs, as RUNNING or TIMEOUT; empty where no one knows it."""
     return _states_of_our_jobs().get(number, "")
@@ -125,7 +132,7 @@ def _status_command(configuration: Mapping[str, str], settings: Mapping[str, Any
     """Run the profile's status command as the executor does, and ask whether it forgets jobs."""
     command = str(settings["slurm-status-command"])
     check = f"slurm status ({command})"
-    accounting = not configuration.get("AccountingStorageType", "").endswith("none")
+    accounting = _accounts(configuration)
     other = "sacct" if command == "squeue" and accounting else "squeue"
     advice = f"set `slurm-status-command: {other}` in the profile"
     try:
@@ -135,6 +142,10 @@ def _status_command(configuration: Mapping[str, str], settings: Mapping[str, Any
     if command == "sacct" and not accounting:
         return _finding(check, "problem", f"this cluster keeps no accounting; {advice}")
     return _memory_of_jobs(check, command, configuration, settings, advice if accounting else "")
+
+
+def _accounts(configuration: Mapping[str, str]) -> bool:
+    return not configuration.get("AccountingStorageType", "").endswith("none")
 
 
 def _memory_of_jobs(

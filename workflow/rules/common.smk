@@ -14,6 +14,7 @@ from segbench.errors import SegbenchError
 from segbench.launch import Launch
 from segbench.plan import Cell, Plan, load_plan
 from segbench.report_files import report_sources
+from segbench.slurm_logs import FOLDER, memory_mb
 from segbench.stages import stage_fingerprint
 from segbench.submissions import folder_state
 
@@ -120,16 +121,31 @@ def submission_facts() -> list[str]:
 
 
 def train_command(wildcards) -> str:
-    """Return how the trainer is started: torchrun when a recipe asks for several GPUs."""
+    """Return how the trainer is started: several times when a recipe asks for several GPUs."""
     gpus = cell_of(wildcards).recipe.gpus
     if gpus > 1:
-        return f"python -m torch.distributed.run --standalone --nproc-per-node {gpus} -m segbench"
+        return f"python -m segbench.spawn {gpus}"
     return "python -m segbench"
 
 
 def train_length(wildcards) -> str:
     """Return the --iterations option; the plan has already applied a run's override."""
     return f"--iterations {cell_of(wildcards).recipe.iterations}"
+
+
+def memory(rule, base):
+    """Return the resource function of a step's memory in MB; base may depend on the job."""
+
+    def asked(wildcards, threads):
+        first = base(wildcards, threads) if callable(base) else base
+        return memory_mb(first, R / FOLDER, rule, list(wildcards))
+
+    return asked
+
+
+def train_memory(wildcards, threads) -> int:
+    """Return the memory that a training asks for at first, in MB."""
+    return 16000 if cell_of(wildcards).recipe.gpus else 4000
 
 
 def train_priority(wildcards) -> int:

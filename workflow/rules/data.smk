@@ -29,7 +29,7 @@ rule prepare:
         "../../envs/score.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
+        mem_mb=memory("prepare", 2000),
         runtime=240,
     params:
         raw=raw_folder,

@@ -13,7 +13,7 @@ rule evaluate:
         "../../envs/score.yaml"
     threads: score_processes
     resources:
-        mem_mb=lambda wildcards, attempt, threads: (2000 + 1000 * threads) * attempt,
+        mem_mb=memory("evaluate", lambda wildcards, threads: 2000 + 1000 * threads),
         runtime=120,
     params:
         data=lambda wildcards, input: str(Path(input.data).parent),

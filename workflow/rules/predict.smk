@@ -17,7 +17,7 @@ rule predict:
     threads: lambda wildcards: cell_of(wildcards).recipe.threads
     resources:
         gpu=lambda wildcards: min(1, cell_of(wildcards).recipe.gpus),
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory("predict", 4000),
         runtime=240,
     params:
         experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),
@@ -48,7 +48,7 @@ rule control:
         "../../envs/score.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("control", 2000),
         runtime=60,
     params:
         data=lambda wildcards, input: str(Path(input.data).parent),
@@ -74,7 +74,7 @@ rule submit:
         "../../envs/score.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("submit", 2000),
         runtime=60,
     params:
         submission=lambda wildcards: str(cell_of(wildcards).submission_file),

@@ -13,7 +13,7 @@ rule profile:
     threads: lambda wildcards: cell_of(wildcards).recipe.threads
     resources:
         gpu=lambda wildcards: min(1, cell_of(wildcards).recipe.gpus),
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=memory("profile", 4000),
         runtime=60,
     params:
         experiment=lambda wildcards: str(cell_of(wildcards).recipe_file),

@@ -14,7 +14,7 @@ rule overlays:
         "../../envs/score.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("overlays", 2000),
         runtime=60,
     params:
         data=lambda wildcards, input: str(Path(input.data).parent),

@@ -20,10 +20,7 @@ rule train:
     threads: lambda wildcards: cell_of(wildcards).recipe.threads
     resources:
         gpu=lambda wildcards: cell_of(wildcards).recipe.gpus,
-        mem_mb=lambda wildcards, attempt: (
-            16000 if cell_of(wildcards).recipe.gpus else 4000
-        )
-        * attempt,
+        mem_mb=memory("train", train_memory),
         runtime=lambda wildcards: 24 * 60 if cell_of(wildcards).recipe.gpus else 120,
     params:
         command=train_command,
