@@ -145,7 +145,8 @@ def _status_command(configuration: Mapping[str, str], settings: Mapping[str, Any
 
 
 def _accounts(configuration: Mapping[str, str]) -> bool:
-    return not configuration.get("AccountingStorageType", "").endswith("none")
+    kind = configuration.get("AccountingStorageType", "")
+    return kind != "(null)" and not kind.endswith("none")
 
 
 def _memory_of_jobs(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segbench.cluster import check_slurm
+from segbench.cluster import _states_of_our_jobs, check_slurm, state_of_job
 
 HEALTHY = {
     "sbatch": "exit 0",
@@ -114,3 +114,16 @@ def test_jobs_of_an_earlier_run(tmp_path: Path, programs: Programs) -> None:
     programs(squeue="case \"$*\" in *--me*) echo '7|segbench_1f'; echo '8|other';; esac")
     row = finding(check_slurm(profile(tmp_path)), "slurm jobs")
     assert row["status"] == "note" and row["detail"].endswith("scancel 7")
+
+
+def test_states_of_our_jobs(programs: Programs) -> None:
+    """Accounting remembers what the controller has forgotten; jobs of others are not ours."""
+    programs(
+        sacct="echo '7|segbench_1f|TIMEOUT'; echo '8|segbench_1f|CANCELLED by 0'; "
+        "echo '9|other|FAILED'; echo '10|segbench_1f|PENDING'",
+        squeue="echo '10|segbench_1f|RUNNING'",
+    )
+    _states_of_our_jobs.cache_clear()
+    states = [state_of_job(number) for number in ("7", "8", "9", "10", "11")]
+    assert states == ["TIMEOUT", "CANCELLED", "", "RUNNING", ""]
+    _states_of_our_jobs.cache_clear()
