@@ -41,7 +41,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     try:
         node = yaml.compose(text)
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict) or node is None:
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")

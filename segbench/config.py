@@ -100,7 +100,7 @@ class RunConfig(Strict):
     oracles: dict[Name, tuple[OracleParts, ...]] = {}
     """For panoptic experiments of this run: rows with the truth in place of parts of the trained
     network's predictions, as ``{panoptic_fpn_tiny: [semantic, boxes, semantic+boxes]}``."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
     split: str = "val"
     iterations: Annotated[int, Field(gt=0)] | None = None
     """Overrides the length of every recipe of this run; shown on the board."""

@@ -9,18 +9,18 @@ distributed run takes its share of the same global batch.
 from __future__ import annotations
 
 import hashlib
-import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from segbench.errors import ConfigError
+from segbench.loading import load, pinned
 from segbench.losses.border import border_weights, cells_of
 from segbench.prepared import PreparedDataset
 from segbench.recipe import Recipe
@@ -28,10 +28,10 @@ from segbench.transforms import TrainPreset, View, boxes_of, pad, to_view
 from segbench.truth import SplitTruth
 from segbench.types import IGNORE_INDEX, Sample, Task
 
+Value = TypeVar("Value")
+
 CACHE_BYTES = 1 << 29
 """Decoded samples are kept in memory when the whole split takes no more than this."""
-WORKER_GRACE_S = 4
-"""Seconds a loader process lives on after SIGTERM or SIGUSR1."""
 DIVISOR = {"semantic": 1, "instance": 32, "panoptic": 32}
 """Batches are padded to a multiple of this; feature pyramids halve the size five times."""
 
@@ -273,28 +273,27 @@ def augmentation_rng(seed: int, iteration: int, position: int) -> np.random.Gene
     return np.random.default_rng([seed, iteration, position, 0xA06])
 
 
-def train_loader(batches: TrainBatches, *, start: int, workers: int) -> DataLoader[Batch]:
-    """Return the batches from iteration ``start`` to the end, in order."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(start, len(batches)),
-        **loader_processes(workers),
-    )
+def train_loader(
+    batches: TrainBatches, *, start: int, workers: int
+) -> Generator[Batch, None, None]:
+    """Return the batches from iteration ``start`` to the end, in order; close it after use."""
+    made = load(
+        batches.__getitem__, range(start, len(batches)), workers=workers,
+        doing=batches_of(batches.recipe),
+    )  # fmt: skip
+    return in_page_locked_memory(made, Batch.pin_memory, workers=workers)
 
 
-def loader_processes(workers: int) -> dict[str, Any]:
-    """Return the arguments of a ``DataLoader`` that say who reads; 0 reads in this process."""
-    return {
-        "num_workers": workers,
-        "multiprocessing_context": "fork" if workers else None,
-        "worker_init_fn": _quiet_worker if workers else None,
-        "pin_memory": torch.cuda.is_available(),
-    }
+def batches_of(recipe: Recipe) -> str:
+    """Return how large the batches are, for messages of memory that ran out."""
+    crop = "whole images" if recipe.crop_size is None else "x".join(map(str, recipe.crop_size))
+    return f"training batches of {recipe.batch_size} at crop {crop}"
 
 
-def _quiet_worker(_: int) -> None:
-    """Outlive the signals of a preemption a little: the trainer still needs its batches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: signal.alarm(WORKER_GRACE_S))
+def in_page_locked_memory(
+    made: Generator[Value, None, None], pin: Callable[[Value], Value], *, workers: int
+) -> Generator[Value, None, None]:
+    """Return batches as a GPU takes them fastest; as they are where there is none."""
+    if not torch.cuda.is_available():
+        return made
+    return pinned(made, pin) if workers else (pin(batch) for batch in made)

@@ -27,10 +27,10 @@ PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 NEUTRAL = frozenset(
     {
-        "__init__", "checkpoint", "config", "errors", "fingerprint", "folder_lock", "jit", "launch",
-        "lease", "older_folders", "output_files", "output_folder", "paths", "pool", "processes",
-        "progress", "provenance", "quiet_start", "registry", "seal", "stages", "stopping",
-        "supervisor", "trained_run",
+        "__init__", "checkpoint", "config", "errors", "faults", "fingerprint", "folder_lock", "jit",
+        "launch", "lease", "older_folders", "output_files", "output_folder", "paths", "pool",
+        "processes", "progress", "provenance", "quiet_start", "registry", "seal", "stages",
+        "stopping", "supervisor", "trained_run",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""

@@ -115,6 +115,23 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
+@contextmanager
+def as_written(what: Path | str, *, fix: str = "make it again") -> Iterator[None]:
+    """Turn a key that is missing or a value of a wrong kind in a file of ours into one message.
+
+    Only for the few lines that take apart what was read: a mistake in code looks the same.
+
+    Raises:
+        DataError: Naming the file.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{what} is not as segbench writes it ({type(error).__name__}: {error})", fix=fix
+        ) from error
+
+
 def _read_text(path: Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -158,6 +175,10 @@ def iter_jsonl(path: Path) -> Iterator[Any]:
                     raise DataError(f"{path}:{number} is not valid JSON: {error}") from error
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
 def finite_or_none(value: float) -> float | None:

@@ -5,7 +5,8 @@ Axes: N images, C classes, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from segbench.building import build_model, load_weights
-from segbench.data import DIVISOR, Batch, SplitDataset, collate, loader_processes
+from segbench.data import DIVISOR, Batch, SplitDataset, collate, in_page_locked_memory
 from segbench.errors import ConfigError
+from segbench.loading import load
 from segbench.oracles import Truth, check_oracles, predict_with_truth, truth_of
 from segbench.postprocess.dense_crf import CrfSettings, dense_crf
 from segbench.postprocess.to_size import to_size
@@ -117,7 +118,19 @@ def _predictions(
     oracles: Sequence[str],
 ) -> Iterator[tuple[ImageRecord, Prediction]]:
     records = {record.image_id: record for record in samples.records}
-    for batch, truths in _batches(samples, recipe, truths=bool(oracles)):
+    with closing(_batches(samples, recipe, truths=bool(oracles))) as batches:
+        yield from _of_batches(batches, records, model, recipe, device, oracles)
+
+
+def _of_batches(
+    batches: Iterator[tuple[Batch, list[Truth]]],
+    records: dict[int, ImageRecord],
+    model: nn.Module,
+    recipe: Recipe,
+    device: torch.device,
+    oracles: Sequence[str],
+) -> Iterator[tuple[ImageRecord, Prediction]]:
+    for batch, truths in batches:
         sizes = [_size(records[image_id]) for image_id in batch.image_ids]
         place = f"predicting {len(batch.image_ids)} images of {batch.targets.sizes[0]} pixels"
         if recipe.task == "semantic":  # its scores are resized, not its maps
@@ -249,13 +262,15 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _batches(
     samples: SplitDataset, recipe: Recipe, *, truths: bool
-) -> DataLoader[tuple[Batch, list[Truth]]]:
+) -> Generator[tuple[Batch, list[Truth]], None, None]:
     join = partial(_collate, preset=EvalPreset(recipe), divisor=DIVISOR[recipe.task], truths=truths)
-    return DataLoader(
-        samples,  # type: ignore[arg-type]
-        batch_sampler=_groups(samples.records),
-        collate_fn=join,
-        **loader_processes(recipe.workers),
+
+    def make(indices: list[int]) -> tuple[Batch, list[Truth]]:
+        return join([samples[index] for index in indices])
+
+    made = load(make, _groups(samples.records), workers=recipe.workers, doing="predicting images")
+    return in_page_locked_memory(
+        made, lambda pair: (pair[0].pin_memory(), pair[1]), workers=recipe.workers
     )
 
 

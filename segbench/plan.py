@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segbench import provenance
+from segbench.batch_rules import check_batch
 from segbench.checked_yaml import line_of
 from segbench.config import (
     CONTROLS,
@@ -368,6 +369,7 @@ def _model(file: Path, recipe: Recipe) -> ModelInfo:
     if recipe.task not in model.tasks:
         kinds = " or ".join(model.tasks)
         raise ConfigError(f"{file}: {model.id} is a {kinds} model, the task is {recipe.task}")
+    check_batch(recipe, model, str(file))
     return model
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from segbench.errors import ConfigError, DataError, did_you_mean
-from segbench.formats import iter_jsonl, read_json, read_jsonl
+from segbench.formats import as_written, iter_jsonl, read_json, read_jsonl
 from segbench.types import Category, CategoryTable, ImageRecord, Task
 
 SCHEMA = 1
@@ -112,12 +112,8 @@ class PreparedDataset:
                 fix=f"prepare it again: segbench prepare {self.name} --out {self.root}",
             )
         self._refuse_unknown(split)
-        changed = [
-            row[key]
-            for row in iter_jsonl(self.root / f"{split}.jsonl")
-            for key, size in row["bytes"].items()
-            if _size_of(self.root / row[key]) != size
-        ]
+        with as_written(self.root / f"{split}.jsonl", fix="prepare the dataset again"):
+            changed = self._changed_files(split)
         if changed:
             shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
             raise DataError(
@@ -126,6 +122,14 @@ class PreparedDataset:
                 fix=f"segbench check-data {self.root} lists everything; preparing the dataset "
                 "again repairs it",
             )
+
+    def _changed_files(self, split: str) -> list[str]:
+        return [
+            row[key]
+            for row in iter_jsonl(self.root / f"{split}.jsonl")
+            for key, size in row["bytes"].items()
+            if _size_of(self.root / row[key]) != size
+        ]
 
     def images(self, split: str) -> list[ImageRecord]:
         """Return the images of a split in file order; ``ConfigError`` for an unknown split."""

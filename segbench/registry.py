@@ -14,15 +14,15 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from segbench.errors import ConfigError, did_you_mean
+from segbench.faults import extra_folders, is_memory, note, place_in
 from segbench.types import Task
 
 MODELS_FOLDER = Path(__file__).parent / "models"
@@ -54,6 +54,10 @@ class ModelInfo:
     also: tuple[Task, ...] = ()
     """Other tasks that a recipe may train it for. A panoptic builder is then given all classes
     as stuff (semantic), or the things and no stuff (instance)."""
+
+    min_batch: int = 1
+    """Fewest images of a training step; 2 where batch normalisation follows global pooling, which
+    leaves one value of each image."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -88,6 +92,7 @@ def register_model(
     size: Literal["full", "tiny"] = "full",
     deep: bool = True,
     also: tuple[Task, ...] = (),
+    min_batch: int = 1,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of ``model_id``.
 
@@ -106,12 +111,14 @@ def register_model(
 def model_infos() -> dict[str, ModelInfo]:
     """Return every registered architecture by id, in the order of files and lines.
 
+    A file of the user's that cannot be read is named on standard error and passed over.
+
     Raises:
-        ConfigError: An id is registered twice or a decorator argument is not a literal.
+        ConfigError: An id is registered twice.
     """
     infos: dict[str, ModelInfo] = {}
     for source in _model_files():
-        for info in _scan(source, source.stat().st_mtime_ns):
+        for info in _readable(source):
             if info.id in infos:
                 raise ConfigError(
                     f"model '{info.id}' is registered in {infos[info.id].source} and in {source}",
@@ -159,13 +166,28 @@ def builder_of(model_id: str) -> Callable[..., Any]:
     key = model_id, source.resolve()
     if key not in _builders:
         _import_source(source)
+    if key not in _builders:
+        raise ConfigError(
+            f"{source}: importing it registers no model '{model_id}'",
+            fix="decorate the builder with segbench.registry.register_model",
+        )
     return _builders[key]
 
 
 def _model_files() -> list[Path]:
-    extra = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
-    folders = [MODELS_FOLDER, *extra]
+    folders = {f.resolve(): f for f in (MODELS_FOLDER, *extra_folders(PATH_VARIABLE))}.values()
     return [f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"]
+
+
+def _readable(source: Path) -> tuple[ModelInfo, ...]:
+    try:
+        return _scan(source, source.stat().st_mtime_ns)
+    except ConfigError as error:
+        fault = str(error.what)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        fault = place_in(source, error)
+    note(f"{fault}; the models of this file are passed over")
+    return ()
 
 
 @cache
@@ -187,6 +209,7 @@ def _read_decorator(call: ast.Call, source: Path) -> ModelInfo:
     try:
         fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         model_id = ast.literal_eval(call.args[0])
+        _check_types(model_id, fields)
         return ModelInfo(
             id=model_id,
             family=source.stem,
@@ -202,6 +225,22 @@ def _read_decorator(call: ast.Call, source: Path) -> ModelInfo:
         ) from error
 
 
+def _check_types(model_id: Any, fields: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a value that the list of models could not show."""
+    given = {"id": model_id, **fields}
+    for key in ("id", "task", "paper", "display_name", "backbone", "size"):
+        if not isinstance(given.get(key, ""), str):
+            raise ValueError(f"{key} is {given[key]!r}, expected a text")
+    for key in ("year", "min_batch"):
+        if not isinstance(given.get(key, 0), int):
+            raise ValueError(f"{key} is {given[key]!r}, expected a number")
+    for task in (given.get("task", "semantic"), *given.get("also", ())):
+        if task not in get_args(Task):
+            raise ValueError(f"task is {task!r}, expected one of {', '.join(get_args(Task))}")
+    if given.get("size", "full") not in ("full", "tiny"):
+        raise ValueError(f"size is {given['size']!r}, expected 'full' or 'tiny'")
+
+
 def _import_source(source: Path) -> None:
     if source.parent == MODELS_FOLDER:
         importlib.import_module(f"segbench.models.{source.stem}")
@@ -212,4 +251,12 @@ def _import_source(source: Path) -> None:
         raise ConfigError(f"cannot import {source}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if is_memory(error):
+            raise
+        raise ConfigError(
+            f"cannot import a model: {place_in(source, error)}", fix="correct the file"
+        ) from error

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from segbench.errors import ConfigError, TrainingError
+from segbench.faults import is_memory
 from segbench.recipe import Recipe
 from segbench.stopping import SIGNALS, Requests
-
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def choose_device(recipe: Recipe, name: str | None) -> torch.device:
@@ -117,16 +116,29 @@ def catch_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def explain_memory(doing: str, fix: str) -> Iterator[None]:
-    """Turn running out of memory and killed loader processes into a ``TrainingError``."""
+    """Turn running out of memory, of the host or a GPU, into a ``TrainingError``."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or any(m in text.lower() for m in OUT_OF_MEMORY):
-            raise TrainingError(f"out of memory {doing}", fix=fix) from error
-        if "DataLoader worker" in text:
-            raise TrainingError(
-                f"a data loading process died {doing}: {text.splitlines()[0]}",
-                fix="ask for more memory, or set workers: 0 in the recipe",
-            ) from error
-        raise
+    except Exception as error:
+        if not is_memory(error):
+            raise
+        raise TrainingError(f"out of memory {doing}", fix=fix) from error
+
+
+@contextmanager
+def explain_one_value(recipe: Recipe) -> Iterator[None]:
+    """Turn batch normalisation of one value a channel into a ``TrainingError``.
+
+    The plan knows the models that pool globally; a crop as small as a network's stride, or a
+    model of the user's, is met here.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"{recipe.model} normalises maps of one pixel over the batch, which has "
+            f"one image in each process: {error}",
+            fix="use a batch_size of at least 2 for each process, or a larger crop_size",
+        ) from error

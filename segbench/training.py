@@ -22,9 +22,9 @@ from torch import Tensor
 from segbench import provenance
 from segbench.building import build_model, save_weights
 from segbench.checkpoint import clear_checkpoints
-from segbench.data import Batch, train_loader
+from segbench.data import Batch, batches_of, train_loader
 from segbench.distributed import process_group
-from segbench.errors import EXIT_REQUEUE, DataError
+from segbench.errors import EXIT_REQUEUE, DataError, TrainingError
 from segbench.formats import read_json, write_jsonl
 from segbench.lease import Lease
 from segbench.optim import learning_rate, set_learning_rate
@@ -38,6 +38,7 @@ from segbench.runtime import (
     catch_signals,
     choose_device,
     explain_memory,
+    explain_one_value,
     numerics,
     reseed,
 )
@@ -101,15 +102,16 @@ def train(
     with numerics(recipe, place), _ownership(state, out) as lease, process_group(place) as group:
         if group.from_main(_done_meanwhile(lease, out, recipe, dataset, seed=seed, since=began)):
             return Outcome(True, recipe.iterations, lease.attempt if lease else 0)
-        run = start_run(
-            recipe, dataset, seed=seed, code=code,
-            device=place, group=group, folder=state, lease=lease, init=first,
-        )  # fmt: skip
+        with _memory(recipe):
+            run = start_run(
+                recipe, dataset, seed=seed, code=code,
+                device=place, group=group, folder=state, lease=lease, init=first,
+            )  # fmt: skip
         if group.is_main:
             say(_opening(run))
             if run.start is not None:
                 say(f"starts from {recipe.init_from}: {run.start}")
-        with catch_signals() as stop, _memory(recipe):
+        with catch_signals() as stop, _memory(recipe), explain_one_value(recipe):
             finished = _loop(run, stop, stop_after)
         if finished:
             _export(run, dataset, out, experiment)
@@ -203,16 +205,16 @@ def _batches(
     ends the batches early; the state is that of the last whole iteration.
     """
     recipe, start = run.recipe, run.counters.iteration
-    loader = train_loader(run.batches, start=start, workers=recipe.workers)
-    batches: Iterator[Batch] = iter(loader)
-    if run.group.is_main:
-        label = f"train {recipe.model} on {recipe.dataset}"
-        batches = track(batches, recipe.iterations, label, start=start, status=status)
-    try:
-        yield from batches
-    except RuntimeError:
-        if stop.name is None:
-            raise
+    with closing(train_loader(run.batches, start=start, workers=recipe.workers)) as made:
+        batches: Iterator[Batch] = made
+        if run.group.is_main:
+            label = f"train {recipe.model} on {recipe.dataset}"
+            batches = track(made, recipe.iterations, label, start=start, status=status)
+        try:
+            yield from batches
+        except TrainingError:
+            if stop.name is None:
+                raise
 
 
 def _export(run: RunState, dataset: PreparedDataset, out: Path, experiment: str) -> None:
@@ -291,8 +293,7 @@ def _done_meanwhile(
 
 
 def _memory(recipe: Recipe) -> AbstractContextManager[None]:
-    crop = "whole images" if recipe.crop_size is None else "x".join(map(str, recipe.crop_size))
     return explain_memory(
-        f"training batches of {recipe.batch_size} at crop {crop}",
+        batches_of(recipe),
         fix="lower batch_size or crop_size in the recipe, or ask for more memory",
     )

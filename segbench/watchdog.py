@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segbench.cluster import JOB_PREFIX
+from segbench.faults import exit_codes
 from segbench.progress import say
 
 FINISHED = frozenset(
@@ -152,4 +153,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    exit_codes(lambda: main(sys.argv[1:]))

@@ -1,15 +1,13 @@
 """The command line. Each command is one small module; none imports torch before it must.
 
 Exit codes: 0 done, 1 a fault the message explains, 2 a wrong configuration or command line,
-3 another process owns the training state or the results, 75 interrupted with the state saved,
-130 Ctrl-C, 143 SIGTERM.
+3 another process owns the training state or the results, 70 a defect of segbench, 75 interrupted
+with the state saved, 130 Ctrl-C, 141 the reader of standard output is gone, 143 SIGTERM.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 
 import click
 
@@ -69,19 +67,19 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit with the code of this module's docstring."""
     from segbench import stopping
-    from segbench.errors import SegbenchError
+    from segbench.faults import exit_codes
 
     stopping.listen()
+    exit_codes(_command)
+
+
+def _command() -> int:
+    from segbench import stopping
+
     try:
-        sys.exit(cli.main(prog_name="segbench", standalone_mode=False) or 0)
+        return int(cli.main(prog_name="segbench", standalone_mode=False) or 0)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(stopping.requests.exit_code)
+        return stopping.requests.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
-    except SegbenchError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return 2

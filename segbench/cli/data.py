@@ -125,4 +125,8 @@ def parse_options(options: tuple[str, ...]) -> dict[str, Any]:
     bad = [key for key, equals, _ in pairs if not equals]
     if bad:
         raise click.BadParameter(f"'{bad[0]}' is not KEY=VALUE", param_hint="--option")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in pairs}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise click.BadParameter(f"a value is no YAML: {reason}", param_hint="--option") from error

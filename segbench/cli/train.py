@@ -15,7 +15,7 @@ from segbench.cli import output
 @click.command()
 @click.argument("experiment", type=output.PATH)
 @click.option("--data", type=output.PATH, required=True, help="Prepared dataset.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--out", type=output.PATH, required=True, help="Folder of the run.")
 @click.option(
     "--state", type=output.PATH, required=True,
@@ -33,6 +33,7 @@ def train(
     iterations: int | None, device: str | None, code: str,
 ) -> None:  # fmt: skip
     """Train EXPERIMENT (a YAML file); the same command resumes after any kill."""
+    from segbench.batch_rules import check_batch
     from segbench.errors import LeaseLost
     from segbench.plan import shorten
     from segbench.prepared import PreparedDataset
@@ -41,7 +42,7 @@ def train(
     from segbench.registry import model_info
 
     recipe = shorten(load_recipe(experiment), iterations)
-    model_info(recipe.model)
+    check_batch(recipe, model_info(recipe.model), str(experiment))
     dataset = PreparedDataset.open(data)
     dataset.refuse_unchecked(recipe.train_split)
     _take(out, state, inputs={data: "--data", experiment: "EXPERIMENT", init: "--init",

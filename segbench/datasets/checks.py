@@ -21,7 +21,7 @@ from segbench.datasets.facts import Finding, SplitFacts, split_findings
 from segbench.datasets.file_faults import encoding_of, faults_of, size_of
 from segbench.datasets.files import check_raw_image, pixels_of
 from segbench.errors import DataError
-from segbench.formats import iter_jsonl, read_json
+from segbench.formats import as_written, iter_jsonl, read_json
 from segbench.prepared import PreparedDataset
 from segbench.progress import track
 from segbench.provenance import file_digest
@@ -145,7 +145,16 @@ def _truth_finding(place: str, files: Sequence[Path], error: DataError) -> Findi
 
 
 def check_prepared(dataset: PreparedDataset, *, workers: int) -> Report:
-    """Read every file of a prepared dataset and compare it with all that is said of it."""
+    """Read every file of a prepared dataset and compare it with all that is said of it.
+
+    Raises:
+        DataError: A list or a document has not the keys that ``prepare`` writes.
+    """
+    with as_written(f"{dataset.root}: a list of images or annotations", fix="prepare it again"):
+        return _check_prepared(dataset, workers=workers)
+
+
+def _check_prepared(dataset: PreparedDataset, *, workers: int) -> Report:
     description, table = dataset.description, dataset.table
     jobs, findings = _prepared_jobs(dataset)
     looked = for_each(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import re
 import sys
 from functools import cache, lru_cache
@@ -19,6 +18,7 @@ from typing import cast
 
 from segbench.datasets.source import DatasetModule
 from segbench.errors import ConfigError, did_you_mean
+from segbench.faults import extra_folders, is_memory, note, place_in
 from segbench.paths import CHECKOUT, first_folder
 from segbench.types import DatasetInfo
 
@@ -32,10 +32,15 @@ YAML = (".yaml", ".yml")
 def dataset_infos() -> dict[str, DatasetInfo]:
     """Return every dataset by name, in the order of folders and files.
 
+    A file of the user's that is broken is named on standard error and passed over.
+
     Raises:
-        ConfigError: A file cannot be imported, names itself wrongly, or a name is taken twice.
+        ConfigError: A name is taken twice.
     """
-    return {name: module.INFO for name, module in _modules().items()}
+    modules, broken = _modules()
+    for error in broken.values():
+        note(f"{error.what}; this dataset is passed over")
+    return {name: module.INFO for name, module in modules.items()}
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -44,8 +49,10 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def dataset_module(name: str) -> DatasetModule:
-    """Return the module of one dataset; ``ConfigError`` with a suggestion if unknown."""
-    modules = _modules()
+    """Return the module of one dataset; ``ConfigError`` if its file is broken or there is none."""
+    modules, broken = _modules()
+    if name in broken:
+        raise broken[name]
     if name not in modules:
         raise ConfigError(
             f"unknown dataset '{name}'.{did_you_mean(name, modules)}",
@@ -59,37 +66,58 @@ def dataset_source(name: str) -> Path:
     return Path(str(cast(ModuleType, dataset_module(name)).__file__))
 
 
-def _modules() -> dict[str, DatasetModule]:
+def _modules() -> tuple[dict[str, DatasetModule], dict[str, ConfigError]]:
+    """Return the datasets by name, and what is wrong with files that are none by their stems."""
     modules: dict[str, DatasetModule] = {}
+    broken: dict[str, ConfigError] = {}
     for source in _dataset_files():
-        module = _load(source)
-        name = module.INFO.name
-        if name != source.stem:
-            raise ConfigError(f"{source}: INFO.name is '{name}', expected '{source.stem}'")
-        if name in modules:
-            raise ConfigError(f"dataset '{name}' is defined twice, the second time in {source}")
-        modules[name] = module
-    return modules
+        try:
+            if not _is_dataset(source):
+                continue
+            module = _named(source)
+        except ConfigError as error:
+            broken[source.stem] = error
+            continue
+        if source.stem in modules:
+            raise ConfigError(
+                f"dataset '{source.stem}' is defined twice, the second time in {source}"
+            )
+        modules[source.stem] = module
+    return modules, broken
+
+
+def _named(source: Path) -> DatasetModule:
+    module = _load(source)
+    if not isinstance(module.INFO, DatasetInfo):
+        raise ConfigError(
+            f"{source}: INFO is of type {type(module.INFO).__name__}, expected DatasetInfo"
+        )
+    if module.INFO.name != source.stem:
+        raise ConfigError(f"{source}: INFO.name is '{module.INFO.name}', expected '{source.stem}'")
+    return module
 
 
 def _dataset_files() -> list[Path]:
-    """Return the files of datasets; a folder that is named twice counts once."""
-    extra = [Path(p) for p in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if p]
+    """Return the files that may be datasets; a folder that is named twice counts once."""
     users = first_folder(USER_FOLDER, (Path(), CHECKOUT))
-    folders = {folder.resolve(): folder for folder in (DATASETS_FOLDER, users, *extra)}
+    named = (DATASETS_FOLDER, users, *extra_folders(PATH_VARIABLE))
+    folders = {folder.resolve(): folder for folder in named}
     return [
         file
         for folder in folders.values()
         for suffix in (".py", *YAML)
         for file in sorted(folder.glob(f"*{suffix}"))
-        if _is_dataset(file)
     ]
 
 
 def _is_dataset(source: Path) -> bool:
     """Tell from the text, so that the other modules of this folder are not imported."""
     pattern = r"^(folder|classes)\s*:" if source.suffix in YAML else r"^INFO\b"
-    return re.search(pattern, source.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(place_in(source, error)) from error
+    return re.search(pattern, text, re.MULTILINE) is not None
 
 
 def _load(source: Path) -> DatasetModule:
@@ -120,6 +148,11 @@ def _import(source: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"cannot import {source}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if is_memory(error):
+            raise
+        raise ConfigError(
+            f"cannot import a dataset: {place_in(source, error)}", fix="correct the file"
+        ) from error
     return module

@@ -7,7 +7,9 @@ under Cityscapes' rule ``segm_overlaps``. The same counts always give the same b
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,13 @@ def save_counts(path: Path, parts: Mapping[str, Counts]) -> None:
         np.savez_compressed(stream, **arrays)
 
 
+_BROKEN = (
+    AttributeError, KeyError, NotImplementedError, TypeError, ValueError, OverflowError,
+    RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What NumPy and zipfile raise for archives that are damaged."""
+
+
 def load_counts(path: Path) -> dict[str, Counts]:
     """Read what ``save_counts`` wrote, by part; ``DataError`` when it is not such a file."""
     try:
@@ -74,7 +83,7 @@ def load_counts(path: Path) -> dict[str, Counts]:
         return {part: _CLASSES[part].from_arrays(_strip(arrays, part)) for part in names}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, *_BROKEN) as error:
         raise DataError(
             f"{path} is no counts file: {error}", fix="evaluate the predictions again"
         ) from error

@@ -145,6 +145,7 @@ class TinyDeepLabV3Plus(SemanticModel):
     year=2018,
     display_name="DeepLab v3+ (ResNet-50)",
     backbone="resnet50",
+    min_batch=2,
 )
 def deeplab_v3plus_resnet50(num_classes: int, **options: Any) -> DeepLabV3Plus:
     """Return DeepLab v3+ on ResNet-50: 26,682,725 parameters at 21 classes."""
@@ -158,6 +159,7 @@ def deeplab_v3plus_resnet50(num_classes: int, **options: Any) -> DeepLabV3Plus:
     year=2018,
     display_name="DeepLab v3+ (ResNet-101)",
     backbone="resnet101",
+    min_batch=2,
 )
 def deeplab_v3plus_resnet101(num_classes: int, **options: Any) -> DeepLabV3Plus:
     """Return DeepLab v3+ on ResNet-101: 45,674,853 parameters at 21 classes."""
@@ -171,6 +173,7 @@ def deeplab_v3plus_resnet101(num_classes: int, **options: Any) -> DeepLabV3Plus:
     year=2018,
     display_name="DeepLab v3+ (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
+    min_batch=2,
 )
 def deeplab_v3plus_efficientnet_lite0(num_classes: int, **options: Any) -> DeepLabV3Plus:
     """Return DeepLab v3+ on EfficientNet-Lite0, with a decoder of half the paper's width."""
@@ -186,6 +189,7 @@ def deeplab_v3plus_efficientnet_lite0(num_classes: int, **options: Any) -> DeepL
     display_name="DeepLab v3+ (tiny)",
     backbone="residual_trunk",
     size="tiny",
+    min_batch=2,
 )
 def deeplab_v3plus_tiny(num_classes: int, *, width: int = 48) -> TinyDeepLabV3Plus:
     """Return a small DeepLab v3+ for a CPU."""

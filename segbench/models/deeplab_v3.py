@@ -81,6 +81,7 @@ def fcn_head(in_channels: int, num_classes: int) -> nn.Sequential:
     year=2017,
     display_name="DeepLab v3 (ResNet-50)",
     backbone="resnet50",
+    min_batch=2,
 )
 def deeplab_v3_resnet50(num_classes: int, **options: Any) -> DeepLabV3:
     """Return DeepLab v3 on ResNet-50: 42,004,074 parameters at 21 classes."""
@@ -94,6 +95,7 @@ def deeplab_v3_resnet50(num_classes: int, **options: Any) -> DeepLabV3:
     year=2017,
     display_name="DeepLab v3 (ResNet-101)",
     backbone="resnet101",
+    min_batch=2,
 )
 def deeplab_v3_resnet101(num_classes: int, **options: Any) -> DeepLabV3:
     """Return DeepLab v3 on ResNet-101: 60,996,202 parameters at 21 classes."""
@@ -108,6 +110,7 @@ def deeplab_v3_resnet101(num_classes: int, **options: Any) -> DeepLabV3:
     display_name="DeepLab v3 (tiny)",
     backbone="residual_trunk",
     size="tiny",
+    min_batch=2,
 )
 def deeplab_v3_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     """Return a small DeepLab v3 for a CPU."""
@@ -129,6 +132,7 @@ def deeplab_v3_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     year=2017,
     display_name="DeepLab v3 (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
+    min_batch=2,
 )
 def deeplab_v3_efficientnet_lite0(
     num_classes: int, *, backbone_weights: str = "none"

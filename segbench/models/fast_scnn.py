@@ -141,6 +141,7 @@ def _stage(in_channels: int, width: int, blocks: int, *, stride: int) -> list[nn
     paper="Fast-SCNN: Fast Semantic Segmentation Network",
     year=2019,
     display_name="Fast-SCNN",
+    min_batch=2,
 )
 def fast_scnn(num_classes: int) -> FastSCNN:
     """Return Fast-SCNN: 1,138,051 parameters at 19 classes."""
@@ -154,6 +155,7 @@ def fast_scnn(num_classes: int) -> FastSCNN:
     year=2019,
     display_name="Fast-SCNN (tiny)",
     size="tiny",
+    min_batch=2,
 )
 def fast_scnn_tiny(num_classes: int) -> FastSCNN:
     """Return a Fast-SCNN of one block a stage, for a CPU."""

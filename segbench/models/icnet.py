@@ -188,6 +188,7 @@ def icnet(num_classes: int, *, guidance: bool = False) -> ICNet:
     year=2018,
     display_name="ICNet (ResNet-50)",
     backbone="resnet50_v1c",
+    min_batch=2,
 )
 def icnet_resnet50(num_classes: int, *, backbone_weights: str = "none") -> ICNet:
     """Return mmsegmentation's ICNet on ResNet-50: 47,827,833 parameters at 19 classes."""

@@ -283,6 +283,7 @@ def _upernet(num_classes: int, size: str, weights: str, drop_path: float) -> UPe
     year=2023,
     display_name="UPerNet (InternImage-T)",
     backbone="internimage_t",
+    min_batch=2,
 )
 def upernet_internimage_t(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.2
@@ -299,6 +300,7 @@ def upernet_internimage_t(
     year=2023,
     display_name="UPerNet (InternImage-S)",
     backbone="internimage_s",
+    min_batch=2,
 )
 def upernet_internimage_s(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
@@ -315,6 +317,7 @@ def upernet_internimage_s(
     year=2023,
     display_name="UPerNet (InternImage-B)",
     backbone="internimage_b",
+    min_batch=2,
 )
 def upernet_internimage_b(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -331,6 +334,7 @@ def upernet_internimage_b(
     year=2023,
     display_name="UPerNet (InternImage-L)",
     backbone="internimage_l",
+    min_batch=2,
 )
 def upernet_internimage_l(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -347,6 +351,7 @@ def upernet_internimage_l(
     year=2023,
     display_name="UPerNet (InternImage-XL)",
     backbone="internimage_xl",
+    min_batch=2,
 )
 def upernet_internimage_xl(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -363,6 +368,7 @@ def upernet_internimage_xl(
     year=2023,
     display_name="UPerNet (InternImage-H)",
     backbone="internimage_h",
+    min_batch=2,
 )
 def upernet_internimage_h(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -380,6 +386,7 @@ def upernet_internimage_h(
     display_name="UPerNet (InternImage, tiny)",
     backbone="internimage",
     size="tiny",
+    min_batch=2,
 )
 def upernet_internimage_tiny(num_classes: int, *, width: int = 48) -> UPerNet:
     """Return a small UPerNet on a small InternImage for a CPU."""

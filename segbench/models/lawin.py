@@ -231,6 +231,7 @@ def _lawin(num_classes: int, name: str, *, weights: str, drop_path: float) -> La
     year=2022,
     display_name="Lawin (MiT-B2)",
     backbone="mit_b2",
+    min_batch=2,
 )
 def lawin_mit_b2(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
@@ -247,6 +248,7 @@ def lawin_mit_b2(
     year=2022,
     display_name="Lawin (MiT-B3)",
     backbone="mit_b3",
+    min_batch=2,
 )
 def lawin_mit_b3(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
@@ -263,6 +265,7 @@ def lawin_mit_b3(
     year=2022,
     display_name="Lawin (MiT-B5)",
     backbone="mit_b5",
+    min_batch=2,
 )
 def lawin_mit_b5(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
@@ -280,6 +283,7 @@ def lawin_mit_b5(
     display_name="Lawin (tiny)",
     backbone="mit_tiny",
     size="tiny",
+    min_batch=2,
 )
 def lawin_tiny(num_classes: int, *, linear: int = 64) -> Lawin:
     """Return a small Lawin for a CPU, on maps of strides 2 to 16; 128 channels is the least."""

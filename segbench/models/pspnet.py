@@ -73,6 +73,7 @@ class PSPNet(SemanticModel):
     year=2017,
     display_name="PSPNet (ResNet-50)",
     backbone="resnet50_v1s",
+    min_batch=2,
 )
 def pspnet_resnet50(num_classes: int, **options: Any) -> PSPNet:
     """Return PSPNet on ResNet-50: 49,080,038 parameters at 19 classes."""
@@ -86,6 +87,7 @@ def pspnet_resnet50(num_classes: int, **options: Any) -> PSPNet:
     year=2017,
     display_name="PSPNet (ResNet-101)",
     backbone="resnet101_v1s",
+    min_batch=2,
 )
 def pspnet_resnet101(num_classes: int, **options: Any) -> PSPNet:
     """Return PSPNet on ResNet-101: 68,072,166 parameters at 19 classes."""
@@ -100,6 +102,7 @@ def pspnet_resnet101(num_classes: int, **options: Any) -> PSPNet:
     display_name="PSPNet (tiny)",
     backbone="residual_trunk",
     size="tiny",
+    min_batch=2,
 )
 def pspnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     """Return a small PSPNet for a CPU."""
@@ -117,6 +120,7 @@ def pspnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     year=2017,
     display_name="PSPNet (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
+    min_batch=2,
 )
 def pspnet_efficientnet_lite0(num_classes: int, *, backbone_weights: str = "none") -> TinyNetwork:
     """Return a narrow PSPNet head on EfficientNet-Lite0, with scores of strides 8 and 4."""

@@ -151,6 +151,7 @@ def _upernet(
     year=2022,
     display_name="UPerNet (RepLKNet-31B)",
     backbone="replknet31b",
+    min_batch=2,
 )
 def upernet_replknet31b(
     num_classes: int,
@@ -172,6 +173,7 @@ def upernet_replknet31b(
     year=2022,
     display_name="UPerNet (RepLKNet-31L)",
     backbone="replknet31l",
+    min_batch=2,
 )
 def upernet_replknet31l(
     num_classes: int,
@@ -194,6 +196,7 @@ def upernet_replknet31l(
     display_name="UPerNet (RepLKNet, tiny)",
     backbone="replknet",
     size="tiny",
+    min_batch=2,
 )
 def upernet_replknet_tiny(num_classes: int, *, width: int = 48, merged: bool = False) -> UPerNet:
     """Return a small UPerNet on a small RepLKNet for a CPU."""

@@ -205,6 +205,7 @@ def _upernet(
     year=2023,
     display_name="UPerNet (SLaK-T)",
     backbone="slak_t",
+    min_batch=2,
 )
 def upernet_slak_t(
     num_classes: int,
@@ -226,6 +227,7 @@ def upernet_slak_t(
     year=2023,
     display_name="UPerNet (SLaK-S)",
     backbone="slak_s",
+    min_batch=2,
 )
 def upernet_slak_s(
     num_classes: int,
@@ -247,6 +249,7 @@ def upernet_slak_s(
     year=2023,
     display_name="UPerNet (SLaK-B)",
     backbone="slak_b",
+    min_batch=2,
 )
 def upernet_slak_b(
     num_classes: int,
@@ -269,6 +272,7 @@ def upernet_slak_b(
     display_name="UPerNet (SLaK, tiny)",
     backbone="slak",
     size="tiny",
+    min_batch=2,
 )
 def upernet_slak_tiny(num_classes: int, *, width: int = 48, sparsity: float = SPARSITY) -> UPerNet:
     """Return a small UPerNet on a small SLaK for a CPU."""

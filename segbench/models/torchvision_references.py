@@ -120,6 +120,7 @@ def torchvision_fcn_resnet101(
     year=2017,
     display_name="torchvision DeepLab v3 (ResNet-50)",
     backbone="resnet50",
+    min_batch=2,
 )
 def torchvision_deeplabv3_resnet50(
     num_classes: int, *, backbone_weights: str = "none", aux: bool = True
@@ -141,6 +142,7 @@ def torchvision_deeplabv3_resnet50(
     year=2017,
     display_name="torchvision DeepLab v3 (MobileNetV3-Large)",
     backbone="mobilenet_v3_large",
+    min_batch=2,
 )
 def torchvision_deeplabv3_mobilenet_v3_large(
     num_classes: int, *, backbone_weights: str = "none", aux: bool = True

@@ -158,6 +158,7 @@ def _on_convnext(num_classes: int, name: str, *, weights: str, drop_path: float)
     year=2018,
     display_name="UPerNet (ResNet-50)",
     backbone="resnet50_v1c",
+    min_batch=2,
 )
 def upernet_resnet50(num_classes: int, *, backbone_weights: str = "none") -> UPerNet:
     """Return UPerNet on ResNet-50: 66,516,108 parameters at 150 classes."""
@@ -171,6 +172,7 @@ def upernet_resnet50(num_classes: int, *, backbone_weights: str = "none") -> UPe
     year=2021,
     display_name="UPerNet (Swin-T)",
     backbone="swin_t",
+    min_batch=2,
 )
 def upernet_swin_t(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
@@ -186,6 +188,7 @@ def upernet_swin_t(
     year=2021,
     display_name="UPerNet (Swin-S)",
     backbone="swin_s",
+    min_batch=2,
 )
 def upernet_swin_s(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
@@ -201,6 +204,7 @@ def upernet_swin_s(
     year=2021,
     display_name="UPerNet (Swin-B)",
     backbone="swin_b",
+    min_batch=2,
 )
 def upernet_swin_b(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
@@ -216,6 +220,7 @@ def upernet_swin_b(
     year=2021,
     display_name="UPerNet (Swin-L)",
     backbone="swin_l",
+    min_batch=2,
 )
 def upernet_swin_l(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
@@ -231,6 +236,7 @@ def upernet_swin_l(
     year=2022,
     display_name="UPerNet (ConvNeXt-T)",
     backbone="convnext_tiny",
+    min_batch=2,
 )
 def upernet_convnext_t(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -246,6 +252,7 @@ def upernet_convnext_t(
     year=2022,
     display_name="UPerNet (ConvNeXt-S)",
     backbone="convnext_small",
+    min_batch=2,
 )
 def upernet_convnext_s(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
@@ -263,6 +270,7 @@ def upernet_convnext_s(
     year=2022,
     display_name="UPerNet (ConvNeXt-B)",
     backbone="convnext_base",
+    min_batch=2,
 )
 def upernet_convnext_b(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -278,6 +286,7 @@ def upernet_convnext_b(
     year=2022,
     display_name="UPerNet (ConvNeXt-L)",
     backbone="convnext_large",
+    min_batch=2,
 )
 def upernet_convnext_l(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -295,6 +304,7 @@ def upernet_convnext_l(
     year=2022,
     display_name="UPerNet (ConvNeXt-XL)",
     backbone="convnext_xlarge",
+    min_batch=2,
 )
 def upernet_convnext_xl(
     num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
@@ -313,6 +323,7 @@ def upernet_convnext_xl(
     display_name="UPerNet (tiny)",
     backbone="residual_trunk",
     size="tiny",
+    min_batch=2,
 )
 def upernet_tiny(num_classes: int, *, width: int = WIDTH) -> UPerNet:
     """Return a small UPerNet for a CPU, on maps of strides 2 to 16."""

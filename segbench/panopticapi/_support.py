@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from segbench.errors import ConfigError, DataError, SegbenchError
+from segbench.errors import ConfigError, DataError
+from segbench.faults import outcome
 from segbench.formats import atomic_open, read_json
 from segbench.types import IntArray
 
@@ -132,12 +133,17 @@ def run_command(parser: argparse.ArgumentParser, command: Callable[..., Any]) ->
         action="store_true",
         help="do exactly what panopticapi does, its mistakes included",
     )
-    arguments = vars(parser.parse_args())
-    try:
-        command(**arguments)
-    except SegbenchError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+
+    finished = False
+
+    def work() -> None:
+        nonlocal finished
+        command(**vars(parser.parse_args()))
+        finished = True
+
+    code = outcome(work)
+    if code or not finished:
+        sys.exit(code)
 
 
 def required(parser: argparse.ArgumentParser, **files: str) -> None:

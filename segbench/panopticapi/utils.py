@@ -14,6 +14,7 @@ import numpy as np
 
 from segbench import formats
 from segbench.errors import DataError
+from segbench.faults import as_fault
 from segbench.panopticapi._support import Categories, PathLike, plain_json, say
 
 P = ParamSpec("P")
@@ -25,15 +26,19 @@ _TRIES = 200
 
 
 def get_traceback(f: Callable[P, R]) -> Callable[P, R]:
-    """Make a function print the traceback of its exceptions before it lets them pass."""
+    """Make a function print the traceback of its exceptions before it lets them pass.
+
+    An error whose message says all, as that of a broken file, passes without.
+    """
 
     @functools.wraps(f)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return f(*args, **kwargs)
-        except Exception:
-            say("Caught exception in worker thread:")
-            traceback.print_exc()
+        except Exception as error:
+            if as_fault(error) is None:
+                say("Caught exception in worker thread:")
+                traceback.print_exc()
             raise
 
     return wrapper

@@ -1,5 +1,7 @@
 """Versions that decide numbers, and models that are one file."""
 
+import re
+
 import pytest
 
 from segbench import provenance
@@ -31,20 +33,61 @@ def test_a_model_is_one_file(tmp_path, monkeypatch):
         create_model("toy", 5, wdith=2)
 
 
+def test_an_id_is_registered_once(tmp_path, monkeypatch):
+    (tmp_path / "toy_family.py").write_text(TOY + TOY.replace("def toy", "def toy2"))
+    monkeypatch.setenv("SEGBENCH_MODELS_PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"registered in .*toy_family\.py"):
+        model_infos()
+
+
+BROKEN = {
+    "literal": (TOY.replace("2026", "int('3')"), r"toy_family\.py:4: @register_model needs"),
+    "missing": (TOY.replace('paper="None", ', ""), r"toy_family\.py:4: .*paper"),
+    "year": (TOY.replace("2026", "'x'"), r"toy_family\.py:4: .*year is 'x'"),
+    "task": (TOY.replace("semantic", "semantics"), r"toy_family\.py:4: .*task is 'semantics'"),
+    "id": (TOY.replace('"toy", task', "[1], task"), r"toy_family\.py:4: .*id is \[1\]"),
+    "syntax": ("import (\n", r"toy_family\.py:1: invalid syntax"),
+    "nested": ("(" * 500 + TOY, r"toy_family\.py:1: "),
+    "text": (b"\xff\xfe\x00", r"toy_family\.py: UnicodeDecodeError"),
+    "null": ("x = 1\0\n", r"toy_family\.py"),
+    "folder": (None, r"toy_family\.py: Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_named_and_costs_no_other_model(tmp_path, monkeypatch, capfd, kind):
+    text, message = BROKEN[kind]
+    file = tmp_path / "toy_family.py"
+    if text is None:
+        file.mkdir()
+    else:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (tmp_path / "whole.py").write_text(TOY.replace('"toy"', '"whole"'))
+    monkeypatch.setenv("SEGBENCH_MODELS_PATH", f"{tmp_path}:{tmp_path}/nowhere")
+    found = model_infos()
+    err = capfd.readouterr().err
+    assert "toy" not in found and {"fcn_8s", "whole"} <= set(found)
+    assert re.search(message, err)
+    assert f"SEGBENCH_MODELS_PATH: the folder {tmp_path}/nowhere does not exist" in err
+    assert len(err.splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TOY + TOY.replace("def toy", "def toy2"), "registered in"),
-        (TOY.replace("2026", "int('3')"), "literal"),
-        (TOY.replace('paper="None", ', ""), "paper"),
+        ("import no_such_package\n" + TOY, r":1: ModuleNotFoundError: No module named 'no_such"),
+        (TOY + "\nraise SystemExit(3)\n", r":8: SystemExit: 3"),
+        (TOY.replace("from segbench.registry import register_model",
+                     "def register_model(*a, **k): return lambda f: f"), "registers no model"),
     ],
-)
-def test_a_wrong_decorator_is_named(tmp_path, monkeypatch, text, message):
-    (tmp_path / "toy_family.py").write_text(text)
+)  # fmt: skip
+def test_a_file_that_cannot_be_imported_is_named_when_it_is_built(
+    tmp_path, monkeypatch, text, message
+):
+    (tmp_path / "toy_broken.py").write_text(text)
     monkeypatch.setenv("SEGBENCH_MODELS_PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=message) as caught:
-        model_infos()
-    assert "toy_family.py" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"toy_broken\.py.*" + message):
+        create_model("toy", 5)
 
 
 def test_unknown_model_suggests():

@@ -1,5 +1,6 @@
 """The list of datasets: found by folder, cheap to read, clear when a file is wrong."""
 
+import re
 import subprocess
 import sys
 
@@ -64,7 +65,7 @@ def test_a_near_miss_is_suggested():
 def test_the_name_must_be_that_of_the_file(own_folder):
     (own_folder / "other.py").write_text(STRIPES)
     with pytest.raises(ConfigError, match=r"other\.py: INFO\.name is 'stripes', expected 'other'"):
-        dataset_infos()
+        dataset_info("other")
 
 
 def test_a_name_cannot_be_taken_twice(own_folder):
@@ -73,10 +74,44 @@ def test_a_name_cannot_be_taken_twice(own_folder):
         dataset_infos()
 
 
-def test_a_file_that_cannot_be_imported_is_named(own_folder):
-    (own_folder / "broken.py").write_text("INFO = 1 / 0\n")
-    with pytest.raises(ConfigError, match=r"broken\.py: ZeroDivisionError"):
-        dataset_infos()
+BROKEN = {
+    "syntax": ("import (\nINFO = 1\n", r"own\.py:1: "),
+    "import": ("x = 1\nINFO = 1 / 0\n", r"own\.py:2: ZeroDivisionError: division by zero"),
+    "exit": ("import sys\nINFO = sys.exit(3)\n", r"own\.py:2: SystemExit: 3"),
+    "package": ("import no_such_package\nINFO = 1\n", r"own\.py:1: ModuleNotFoundError"),
+    "type": ("INFO = 1\n", r"own\.py: INFO is of type int, expected DatasetInfo"),
+    "text": (b"\xff\xfe\x00INFO", r"own\.py: UnicodeDecodeError"),
+    "null": ("INFO = 1\0\n", r"own\.py"),
+    "name": (STRIPES, r"own\.py: INFO\.name is 'stripes', expected 'own'"),
+    "yaml": ("folder: [\n", r"own\.yaml"),
+    "folder": (None, r"own\.py: Is a directory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_named_and_costs_no_other_dataset(own_folder, capfd, kind):
+    text, message = BROKEN[kind]
+    file = own_folder / ("own.yaml" if kind == "yaml" else "own.py")
+    if text is None:
+        file.mkdir()
+    else:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    found = dataset_infos()
+    err = capfd.readouterr().err
+    assert "own" not in found and "camvid" in found
+    assert re.search(message, err) and err.count("warning:") == 1
+    with pytest.raises(ConfigError, match=message):
+        dataset_info("own")
+
+
+def test_a_folder_that_is_not_there_is_said(monkeypatch, capfd, tmp_path):
+    (tmp_path / "file").touch()
+    folders = f"{tmp_path}/nowhere:{tmp_path}/file"
+    monkeypatch.setenv("SEGBENCH_DATASETS_PATH", folders)
+    assert "camvid" in dataset_infos()
+    err = capfd.readouterr().err
+    assert f"SEGBENCH_DATASETS_PATH: the folder {tmp_path}/nowhere does not exist" in err
+    assert f"{tmp_path}/file is no folder" in err
 
 
 def test_the_list_imports_no_data_package():

@@ -10,7 +10,7 @@ from snakemake import persistence
 
 from segbench import processes
 from segbench.datasets.registry import dataset_info, dataset_source
-from segbench.errors import SegbenchError
+from segbench.faults import report
 from segbench.launch import Launch
 from segbench.plan import Cell, Plan, load_plan
 from segbench.report_files import report_sources
@@ -28,10 +28,8 @@ def read_plan() -> Plan:
             files[-1] if files else Path(workflow.basedir) / "config.yaml",
             results=None if results is None else str(results),
         )
-    except SegbenchError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.flush()
-        raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        raise SystemExit(report(error)) from None
 
 
 PLAN = read_plan()
