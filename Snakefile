@@ -63,6 +63,6 @@ onerror:
             " --out {R:q}/partial/table.json"
         )
         shell(
-            "python -m segbench report {R:q}/partial/table.json --out {R:q}/report"
+            "python -m segbench report {R:q}/partial/table.json --results {R:q} --out {R:q}/report"
         )
     LAUNCH.leave()

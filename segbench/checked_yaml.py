@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,16 +11,23 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segbench.errors import ConfigError, did_you_mean
+from segbench.yaml_reader import read_yaml_file
 
 Model = TypeVar("Model", bound=BaseModel)
+_SHOWN = 60
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class Strict(BaseModel):
-    """Base of every configuration model: unknown keys are refused, values never change."""
+    """Base of every configuration model: unknown keys, infinity and NaN are refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    Values never change.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
@@ -27,7 +35,7 @@ def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_describe(item, model) for item in error.errors()]
+        problems = [_describe(item, model) for item in _mistakes(error)]
         raise ConfigError("\n".join(f"{source}: {text}" for text in problems)) from None
 
 
@@ -37,52 +45,45 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     Raises:
         ConfigError: Naming file, line, key and the nearest right name.
     """
-    text = _read_text(path)
-    try:
-        node = yaml.compose(text)
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    document = read_yaml_file(path)
+    values, node = document.values, document.node
     if not isinstance(values, dict) or node is None:
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
-    _refuse_duplicate_keys(node, path)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         lines = [
-            f"{path}:{_line(node, item['loc'])}: {_describe(item, model)}"
-            for item in error.errors()
+            f"{path}:{_line(node, _place(item))}: {_describe(item, model)}"
+            for item in _mistakes(error)
         ]
         raise ConfigError("\n".join(lines)) from None
 
 
-def line_of(path: Path, key: str) -> int:
-    """Return the 1-based line of a top-level key of a YAML file; 1 where it is not given."""
-    node = yaml.compose(_read_text(path))
-    return 1 if node is None else _line(node, (key,))
+def key_line(path: Path, *location: int | str) -> int:
+    """Return the 1-based line on which a key of a valid YAML file stands."""
+    node = read_yaml_file(path).node
+    return 1 if node is None else _line(node, location)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = [p.stem for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ConfigError(f"{path} does not exist.{did_you_mean(path.stem, near)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+def _mistakes(error: ValidationError) -> list[dict[str, Any]]:
+    """Return what pydantic found, the missing entries of a list as one mistake of the list."""
+    mistakes: dict[Any, dict[str, Any]] = {}
+    for item in error.errors():
+        place = item["loc"]
+        if item["type"] == "missing" and place and isinstance(place[-1], int):
+            wanted, place = place[-1] + 1, place[:-1]
+            message = f"expected {wanted} values, found {len(item['input'])}"
+            mistakes[place, "short"] = {**item, "type": "short", "loc": place, "msg": message}
+            continue
+        for message in item["msg"].removeprefix("Value error, ").splitlines():
+            mistakes[place, message] = {**item, "msg": message}
+    return list(mistakes.values())
 
 
-def _refuse_duplicate_keys(node: yaml.Node, path: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise ConfigError(f"{path}:{key.start_mark.line + 1}: '{key.value}' is given twice")
-            seen.add(key.value)
-            _refuse_duplicate_keys(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_duplicate_keys(value, path)
+def _place(item: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return where a mistake is; one of several keys together is where its first word stands."""
+    location: tuple[int | str, ...] = item["loc"]
+    return location or tuple(re.findall(r"\w+", item["msg"])[:1])
 
 
 def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
@@ -95,6 +96,8 @@ def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
                 break
             line, node = found[0][0].start_mark.line, found[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):  # an entry that is missing
+                break
             node = node.value[part]
             line = node.start_mark.line
     return line + 1
@@ -108,8 +111,12 @@ def _describe(item: Mapping[str, Any], model: type[BaseModel]) -> str:
         return f"unknown key '{key}'.{did_you_mean(str(location[-1]), known)}"
     if item["type"] == "missing":
         return f"the key '{key}' is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (found {item['input']!r})" if key else message
+    message = str(item["msg"])
+    if not key:
+        return message
+    found = repr(item["input"])
+    found = found if len(found) <= _SHOWN else f"{found[: _SHOWN - 3]}..."
+    return f"{key}: {message} (found {found})"
 
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

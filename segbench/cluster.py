@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from segbench.errors import did_you_mean
+from segbench.errors import ConfigError, did_you_mean
+from segbench.yaml_reader import read_yaml_file
 
 PROFILE = Path("slurm/config.yaml")
 JOB_PREFIX = "segbench"
@@ -49,7 +48,10 @@ def check_slurm(profile: Path = PROFILE) -> list[Finding]:
     """
     if shutil.which("sbatch") is None:
         return [_finding("slurm", "note", "no sbatch here: only --profile slurm needs it")]
-    settings = _settings(profile)
+    try:
+        settings = _settings(profile)
+    except ConfigError as error:
+        return [_finding("slurm profile", "problem", error.what)]
     try:
         version = _ask("sinfo", "--version")
         partitions = [
@@ -200,7 +202,7 @@ def _earlier_jobs() -> Finding:
 def _settings(profile: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if profile.is_file():
-        loaded = yaml.safe_load(profile.read_text(encoding="utf-8"))
+        loaded = read_yaml_file(profile).values
         values = loaded if isinstance(loaded, dict) else {}
     resources = values.get("default-resources")
     partition = resources.get("slurm_partition") if isinstance(resources, dict) else None

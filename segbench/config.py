@@ -77,7 +77,7 @@ class Submission(Strict):
     """Prediction files in the layout of ``docs/architecture.md``; its manifest is not needed."""
     display_name: str = ""
     paper: str = ""
-    year: int | None = None
+    year: Annotated[int, Field(ge=1900, le=2100)] | None = None
     reported: dict[str, Annotated[float, Field(ge=0, le=100)]] = {}
     """Scores the paper states by metric (``miou``), in percent; shown beside ours."""
 
@@ -90,6 +90,10 @@ class Submission(Strict):
         return self
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every random generator takes."""
+
+
 class RunConfig(Strict):
     """Rows of the board: experiments, controls and submissions on one dataset."""
 
@@ -100,10 +104,16 @@ class RunConfig(Strict):
     oracles: dict[Name, tuple[OracleParts, ...]] = {}
     """For panoptic experiments of this run: rows with the truth in place of parts of the trained
     network's predictions, as ``{panoptic_fpn_tiny: [semantic, boxes, semantic+boxes]}``."""
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     split: str = "val"
     iterations: Annotated[int, Field(gt=0)] | None = None
     """Overrides the length of every recipe of this run; shown on the board."""
+
+    @model_validator(mode="after")
+    def _names_rows(self) -> RunConfig:
+        if not (self.experiments or self.controls or self.submissions):
+            raise ValueError("a run names experiments, controls or submissions; this has none")
+        return self
 
 
 class EvaluateConfig(Strict):

@@ -21,16 +21,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
+from segbench.yaml_reader import read_yaml_file
 
 PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 NEUTRAL = frozenset(
     {
-        "__init__", "checkpoint", "config", "errors", "faults", "fingerprint", "folder_lock", "jit",
-        "launch", "lease", "older_folders", "output_files", "output_folder", "paths", "pool",
-        "processes", "progress", "provenance", "quiet_start", "registry", "seal", "stages",
-        "stopping", "supervisor", "trained_run",
+        "__init__", "checkpoint", "config", "errors", "faults", "fingerprint", "folder_lock",
+        "image_size", "jit", "launch", "lease", "older_folders", "output_files", "output_folder",
+        "paths", "pool", "processes", "progress", "provenance", "quiet_start", "registry", "seal",
+        "stages", "stopping", "supervisor", "trained_run", "yaml_reader",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""
@@ -116,7 +116,7 @@ def _neutral() -> frozenset[Path]:
 def _content(path: Path) -> str:
     """Return what a file says, without comments; a user may edit a YAML file at any time."""
     if path.suffix in READERS:
-        return json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str)
+        return json.dumps(read_yaml_file(path).values, default=str)
     return _meaning(path)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from segbench.errors import DataError
+from segbench.image_size import check_size, opened, png_size
 from segbench.png import GREY, RGB, START, encode_png, png_fault
 from segbench.png_reader import decode
 from segbench.types import IntArray
@@ -190,21 +191,27 @@ def read_image(path: Path) -> IntArray:
     """Read a photograph as uint8 RGB [H, W, 3].
 
     Raises:
-        DataError: The file is missing, truncated or not an image.
+        DataError: The file is missing, truncated, too large or not an image.
     """
-    fast = _decode_plain(path, _bytes(path) or b"", RGB)
+    data = _measured(path, None)
+    fast = _decode_plain(path, data, RGB)
     if fast is not None:
         return fast
     return _read(path, lambda image: np.asarray(image.convert("RGB")))
 
 
-def read_label_map(path: Path) -> IntArray:
+def read_label_map(path: Path, *, size: tuple[int, ...] | None = None) -> IntArray:
     """Read a PNG of class numbers as uint8 or uint16 [H, W].
 
     Palette PNGs give their indices. Colour images are refused: they hold colours, not ids.
 
+    Args:
+        path: The file.
+        size: Height and width that it must have, checked before it is decoded.
+
     Raises:
-        DataError: The file is missing, broken or has more than one channel.
+        WrongSize: It has another size.
+        DataError: The file is missing, broken, too large or has more than one channel.
     """
 
     def ids(image: Image.Image) -> IntArray:
@@ -217,18 +224,23 @@ def read_label_map(path: Path) -> IntArray:
         array = np.asarray(image)
         return array.astype(np.uint16) if array.dtype.itemsize > 2 else array
 
-    data = _bytes(path) or b""
+    data = _measured(path, size)
     numbers = decode(data, rgb=False)
     if numbers is None:
         numbers = _decode_plain(path, data, GREY)
-    return _read(path, ids) if numbers is None else numbers
+    return _read(path, ids, size) if numbers is None else numbers
 
 
-def read_panoptic_ids(path: Path) -> IntArray:
+def read_panoptic_ids(path: Path, *, size: tuple[int, ...] | None = None) -> IntArray:
     """Read a COCO-panoptic PNG as int32 segment ids [H, W], id = R + 256 G + 65536 B.
 
+    Args:
+        path: The file.
+        size: Height and width that it must have, checked before it is decoded.
+
     Raises:
-        DataError: The file is missing, broken or not 8-bit RGB.
+        WrongSize: It has another size.
+        DataError: The file is missing, broken, too large or not 8-bit RGB.
     """
 
     def ids(image: Image.Image) -> IntArray:
@@ -240,12 +252,12 @@ def read_panoptic_ids(path: Path) -> IntArray:
             )
         return rgb2id(np.asarray(image))
 
-    data = _bytes(path) or b""
+    data = _measured(path, size)
     decoded = decode(data, rgb=True)
     if decoded is not None:
         return decoded
     colours = _decode_plain(path, data, RGB)
-    return _read(path, ids) if colours is None else rgb2id(colours)
+    return _read(path, ids, size) if colours is None else rgb2id(colours)
 
 
 def _refuse_lossy(path: Path, image: Image.Image) -> None:
@@ -263,6 +275,15 @@ def _bytes(path: Path) -> bytes | None:
         return Path(path).read_bytes()
     except OSError:
         return None
+
+
+def _measured(path: Path, size: tuple[int, ...] | None) -> bytes:
+    """Return the content of a file, empty where it cannot be read; a PNG's size is checked."""
+    data = _bytes(path) or b""
+    stated = png_size(data)
+    if stated is not None:
+        check_size(path, stated, size)
+    return data
 
 
 def _decode_plain(path: Path, data: bytes, colour_type: int) -> IntArray | None:
@@ -292,12 +313,16 @@ def _decode_plain(path: Path, data: bytes, colour_type: int) -> IntArray | None:
     return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
 
-def _read(path: Path, convert: Callable[[Image.Image], IntArray]) -> IntArray:
+def _read(
+    path: Path,
+    convert: Callable[[Image.Image], IntArray],
+    size: tuple[int, ...] | None = None,
+) -> IntArray:
     data = _bytes(path)
     if data is not None:
         _refuse_broken(path, data)
     try:
-        with Image.open(path) as image:
+        with opened(path, size) as image:
             return convert(image)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error

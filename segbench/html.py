@@ -15,7 +15,9 @@ from segbench.errors import DataError
 from segbench.formats import read_json
 from segbench.output_folder import replacing
 from segbench.paths import Input
+from segbench.report_clean import Cleaner
 from segbench.report_pages import write_pages
+from segbench.report_paths import check_table, stays_inside
 from segbench.report_site import Site
 
 SCHEMA = 1
@@ -35,7 +37,8 @@ def render_report(
     Args:
         table_json: What ``segbench collect`` wrote.
         out: Folder of the site; an older site there is replaced whole, anything else refused.
-        results: Folder the table's paths are relative to; None takes the table's folder.
+        results: Folder the table's paths are relative to; None takes the table's folder,
+            never the one that the table names: it may come from somebody else.
         gallery_images: Images of each run, worst first; None takes what the table says.
         tolerance: Fraction by which two scores may differ and still tie.
 
@@ -43,17 +46,20 @@ def render_report(
         The path of ``index.html``.
 
     Raises:
-        DataError: The table is missing, broken or of another schema.
+        DataError: The table is missing, broken, of another schema, or names files outside of
+            the results folder.
         ConfigError: ``out`` holds something else (``segbench.output_folder``).
     """
     table = _read_table(Path(table_json))
+    check_table(Path(table_json), table)
     out = Path(out)
     stated = int(table.get("gallery_images", GALLERY_IMAGES))
     limit = stated if gallery_images is None else gallery_images
-    root = _results_folder(Path(table_json), table, results)
+    root = Path(table_json).parent if results is None else Path(results)
+    cleaner = Cleaner.of_this_machine([root, *_stated(table)])
     inputs = (Input(Path(table_json), "TABLE"), Input(root, "results folder", may_hold=True))
     with replacing(out, "report", inputs=inputs) as building:
-        write_pages(Site(table, root, building, limit, tolerance))
+        write_pages(Site(_clean(table, cleaner), root, building, limit, tolerance, cleaner))
     return out / "index.html"
 
 
@@ -68,8 +74,13 @@ def _read_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _results_folder(path: Path, table: Mapping[str, Any], results: Path | None) -> Path:
-    if results is not None:
-        return Path(results)
-    stated = Path(str(table.get("results", "")))
-    return path.parent if (path.parent / "data").is_dir() or not stated.is_dir() else stated
+def _stated(table: Mapping[str, Any]) -> list[Path]:
+    """Return the results folder that a table names; it may be of another machine."""
+    name = table.get("results")
+    return [Path(name)] if isinstance(name, str) and name and "\0" not in name else []
+
+
+def _clean(table: Mapping[str, Any], cleaner: Cleaner) -> dict[str, Any]:
+    """Return the table as the site shows it; commands on pages name its results folder."""
+    name = table.get("results", "results")
+    return {**cleaner.value(dict(table)), "results": name if stays_inside(name) else "RESULTS"}

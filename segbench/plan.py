@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segbench import provenance
 from segbench.batch_rules import check_batch
-from segbench.checked_yaml import line_of
+from segbench.checked_yaml import key_line
 from segbench.config import (
     CONTROLS,
     Config,
@@ -32,6 +32,7 @@ from segbench.errors import ConfigError, did_you_mean
 from segbench.evaluation.protocol import get_protocol
 from segbench.paths import CHECKOUT, first_folder, given
 from segbench.plan_bases import Key, base_key, unlisted_bases
+from segbench.plan_checks import Mistakes, check_dataset_options, check_recipe
 from segbench.recipe import Recipe, inference_digest, load_recipe, recipe_digest
 from segbench.registry import ModelInfo, model_info
 from segbench.report_metrics import metrics_of
@@ -186,10 +187,16 @@ def load_plan(path: Path, *, results: Path | str | None = None) -> Plan:
         ConfigError: Naming the file and the nearest right name.
     """
     config = _placed(load_config(path), path, results)
+    mistakes = Mistakes()
     for name in config.datasets:
-        _dataset(name, path)
-    board = [(run, cell) for run in config.runs for cell in _cells(run, config, path)]
+        with mistakes.kept():
+            _dataset(name, path)
+    board = [(run, cell) for run in config.runs for cell in _cells(run, config, path, mistakes)]
     cells = tuple(cell for _, cell in board)
+    for name, entry in config.datasets.items():
+        with mistakes.kept():
+            check_dataset_options(path, dataset_info(name), entry.options, _splits(name, cells))
+    mistakes.refuse()
     if not cells:
         raise ConfigError(f"{path}: runs names no experiment, no control and no submission")
     seen: set[tuple[str, str, int]] = set()
@@ -206,7 +213,7 @@ def _placed(config: Config, path: Path, results: Path | str | None) -> Config:
 
     Recipes are looked for in the current folder, beside the configuration, in the checkout.
     """
-    source = f"{path}:{line_of(path, 'results')}: results"
+    source = f"{path}:{key_line(path, 'results')}: results"
     chosen = config.results if results is None else given(results, "--results")
     if chosen != config.results:
         source = "--results"
@@ -238,7 +245,18 @@ def _base(run: RunConfig, key: Key, config: Config, path: Path) -> Cell:
         split=split,
         iterations=run.iterations,
     )
-    return next(_cells(alone, config, path))
+    mistakes = Mistakes()
+    cells = list(_cells(alone, config, path, mistakes))
+    mistakes.refuse()
+    return cells[0]
+
+
+def _splits(dataset: str, cells: Iterable[Cell]) -> dict[str, str]:
+    """Return the splits of a dataset that must have images, each with a row that needs it."""
+    own = [cell for cell in cells if cell.dataset == dataset]
+    scored = {cell.split: cell.experiment for cell in own}
+    trained = {cell.recipe.train_split: cell.experiment for cell in own if cell.recipe}
+    return {**scored, **trained}
 
 
 def _dataset(name: str, path: Path) -> DatasetInfo:
@@ -251,36 +269,53 @@ def _dataset(name: str, path: Path) -> DatasetInfo:
     return info
 
 
-def _cells(run: RunConfig, config: Config, path: Path) -> Iterator[Cell]:
-    info = _dataset(run.dataset, path)
-    for name in run.oracles:
-        if name not in run.experiments:
-            raise ConfigError(
-                f"{path}: oracles: '{name}' is no experiment of this run."
-                f"{did_you_mean(name, run.experiments)}",
-                fix="list it under experiments too: its trained network predicts",
-            )
-    for control in run.controls:
-        yield Cell(run.dataset, control, 0, run.split, info.tasks)
-    for experiment in run.experiments:
-        if experiment in CONTROLS:
-            raise ConfigError(f"{path}: '{experiment}' is a control: list it under controls")
-        file = config.experiments_folder / run.dataset / f"{experiment}.yaml"
-        recipe = _recipe(file, run, info)
-        model = _model(file, recipe)
-        tasks = tuple(task for task in SCORED[recipe.task] if task in info.tasks)
-        cells = [
-            Cell(run.dataset, experiment, seed, run.split, tasks, recipe, file, model)
-            for seed in run.seeds
-        ]
-        yield from cells
-        yield from _oracle_cells(run, experiment, cells, path)
-    for name in run.submissions:
-        file = config.submissions_folder / f"{name}.yaml"
-        entry = _submission(file, run.dataset, config, path)
-        yield Cell(
-            run.dataset, name, 0, entry.split, entry.tasks, submission=entry, submission_file=file
-        )
+def _cells(run: RunConfig, config: Config, path: Path, mistakes: Mistakes) -> Iterator[Cell]:
+    """Yield the cells of a run that can be meant; what is wrong about others is kept."""
+    with mistakes.kept():
+        info = _dataset(run.dataset, path)
+        for name in run.oracles:
+            if name not in run.experiments:
+                raise ConfigError(
+                    f"{path}: oracles: '{name}' is no experiment of this run."
+                    f"{did_you_mean(name, run.experiments)}",
+                    fix="list it under experiments too: its trained network predicts",
+                )
+        if run.controls or run.experiments:
+            _known(path, f"split of '{run.dataset}'", [run.split], [*info.splits])
+        for control in run.controls:
+            yield Cell(run.dataset, control, 0, run.split, info.tasks)
+        for experiment in run.experiments:
+            with mistakes.kept():
+                yield from _experiment_cells(experiment, run, info, config, path)
+        for name in run.submissions:
+            with mistakes.kept():
+                yield _submission_cell(name, run, config, path)
+
+
+def _experiment_cells(
+    experiment: str, run: RunConfig, info: DatasetInfo, config: Config, path: Path
+) -> Iterator[Cell]:
+    if experiment in CONTROLS:
+        raise ConfigError(f"{path}: '{experiment}' is a control: list it under controls")
+    file = config.experiments_folder / run.dataset / f"{experiment}.yaml"
+    recipe = _recipe(file, run, info)
+    model = _model(file, recipe)
+    check_recipe(file, recipe, model, info)
+    tasks = tuple(task for task in SCORED[recipe.task] if task in info.tasks)
+    cells = [
+        Cell(run.dataset, experiment, seed, run.split, tasks, recipe, file, model)
+        for seed in run.seeds
+    ]
+    yield from cells
+    yield from _oracle_cells(run, experiment, cells, path)
+
+
+def _submission_cell(name: str, run: RunConfig, config: Config, path: Path) -> Cell:
+    file = config.submissions_folder / f"{name}.yaml"
+    entry = _submission(file, run.dataset, config, path)
+    return Cell(
+        run.dataset, name, 0, entry.split, entry.tasks, submission=entry, submission_file=file
+    )
 
 
 def _oracle_cells(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from segbench.errors import ConfigError, DataError, did_you_mean
@@ -153,14 +153,22 @@ class PreparedDataset:
 
     def _record(self, row: dict[str, Any]) -> ImageRecord:
         def path(key: str) -> Path | None:
-            return self.root / row[key] if row.get(key) else None
+            if not row.get(key):
+                return None
+            name = PurePosixPath(row[key])
+            if name.is_absolute() or ".." in name.parts:
+                raise TypeError(f"{key} {row[key]!r} is outside of the dataset")
+            return self.root / name
 
         number = row["image_id"]
         if not isinstance(number, str) and not (isinstance(number, int) and number < 2**63):
             raise TypeError(f"image_id {number!r}")
+        image = path("image")
+        if image is None:
+            raise KeyError("image")
         return ImageRecord(
             image_id=row["image_id"],
-            image=self.root / row["image"],
+            image=image,
             width=row["width"],
             height=row["height"],
             semantic=path("semantic"),

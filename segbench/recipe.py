@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,13 @@ AFTER_TRAINING = frozenset(
 WITHOUT_EFFECT = frozenset({"paper_recipe", "inferred", "workers", "checkpoint_interval", "gpus"})
 """Recipe fields that change no number."""
 
-Side = Annotated[int, Field(gt=0)]
+Side = Annotated[int, Field(gt=0, le=65_536)]
+"""Pixels along one axis."""
+Count = Annotated[int, Field(ge=0, le=1024)]
+"""Processes, threads or devices."""
+Positive = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(gt=0, le=16)]
+"""Factor on the size of an image."""
 WEIGHTS_ENDING = ".safetensors"
 
 
@@ -43,7 +50,7 @@ class Recipe(Strict):
     paper_recipe: str = ""
     inferred: tuple[str, ...] = ()
     model_options: dict[str, Any] = {}
-    backbone_weights: UserPathText = "none"
+    backbone_weights: Annotated[UserPathText, Field(min_length=1)] = "none"
     """``none``, ``imagenet`` or the path of a safetensors or .pth file."""
     init_from: Annotated[UserPathText, Field(min_length=1)] | None = None
     """Weights to start from: those of ``<experiment>`` or ``<dataset>/<experiment>`` with the same
@@ -57,13 +64,13 @@ class Recipe(Strict):
     masks_per_class: Annotated[int, Field(ge=1)] | None = None
     """Semi-supervised training: images of each class whose label maps are used; the others
     give their image labels alone. None uses every label map."""
-    crop_size: tuple[int, int] | None = None
+    crop_size: tuple[Side, Side] | None = None
     """Height and width of a training crop; None trains on whole images."""
     resize_short: tuple[Side, ...] = ()
     """Lengths of an image's shorter side, one of which is drawn; empty keeps the image's size."""
     resize_long_max: Side | None = None
     """Most pixels of the longer side after ``resize_short``; alone it is that side's length."""
-    scale_range: tuple[float, float] = (1.0, 1.0)
+    scale_range: tuple[Positive, Positive] = (1.0, 1.0)
     """Factor on the size, drawn uniformly."""
     crop_max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Crops in which one class has a larger share of the labelled pixels are drawn again, up to
@@ -82,7 +89,7 @@ class Recipe(Strict):
     shift: Annotated[int, Field(ge=0)] = 0
     """Cyclic translation by up to this many pixels on each axis."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
     iterations: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
@@ -114,7 +121,7 @@ class Recipe(Strict):
     warmup_start: Fraction | None = None
     """Share of base_lr at step 0; None is 1 / (warmup_iterations + 1)."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    class_weights: tuple[float, ...] | None = None
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """Weight of each train id in the semantic loss."""
     class_weight_power: Fraction | None = None
     """Weights (largest frequency / frequency) ** power from the training split."""
@@ -137,26 +144,26 @@ class Recipe(Strict):
     border_weight: Annotated[float, Field(ge=0)] = 0.0
     """U-Net's w0 (10 in the paper): pixels between two close regions count up to 1 + this."""
     border_sigma: Annotated[float, Field(gt=0)] = 5.0
-    border_background: Annotated[int, Field(ge=0)] = 0
+    border_background: Annotated[int, Field(ge=0, le=255)] = 0
     """Train id of what lies between the regions."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     deterministic: bool = True
-    workers: Annotated[int, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=1)] = 1
+    workers: Count = 0
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads of one training process; part of what fixes the bits on a CPU."""
     checkpoint_interval: Annotated[int, Field(gt=0)] = 200
-    gpus: Annotated[int, Field(ge=0)] = 1
+    gpus: Count = 1
     """GPUs to ask the cluster for; above 1 trains in as many processes. 0 trains on the CPU."""
 
     inference: Literal["whole", "slide"] = "whole"
-    window: tuple[int, int] | None = None
-    window_stride: tuple[int, int] | None = None
+    window: tuple[Side, Side] | None = None
+    window_stride: tuple[Side, Side] | None = None
     predict_short: Side | None = None
     """Length of the shorter side that an image is resized to before the network sees it."""
     predict_long_max: Side | None = None
     """Most pixels of its longer side then; alone it is that side's length."""
-    multi_scale: tuple[float, ...] = (1.0,)
+    multi_scale: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1.0,)
     flip: bool = False
     score_threshold: Fraction = 0.05
     """Instances below this score are not written."""
@@ -178,30 +185,81 @@ class Recipe(Strict):
     """In 8-bit colour."""
     crf_kernel: Literal["lattice", "window", "exact"] = "lattice"
     """How its Gaussian sums are made, see ``segbench.postprocess.dense_crf``."""
-    profile_size: tuple[int, int] = (512, 512)
+    profile_size: tuple[Side, Side] = (512, 512)
     """Height and width at which MACs, latency and memory are stated."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.warmup_iterations >= self.iterations:
-            raise ValueError("warmup_iterations must be smaller than iterations")
-        if self.inference == "slide" and self.window is None:
-            raise ValueError("inference: slide needs a window")
-        if self.crf_iterations and self.task != "semantic":
-            raise ValueError(f"crf_iterations is for task: semantic, the task is {self.task}")
-        given = (self.step_interval is not None) + bool(self.step_at)
-        if given != (self.schedule == "step"):
-            raise ValueError("schedule: step and one of step_interval and step_at go together")
-        if self.final_lr and (self.schedule != "poly" or self.final_lr > self.base_lr):
-            raise ValueError("final_lr is for schedule: poly and at most base_lr")
-        if self.warmup_start is not None and not self.warmup_iterations:
-            raise ValueError("warmup_start needs warmup_iterations")
-        if self.crop_max_share < 1 and (self.crop_size is None or self.task == "instance"):
-            raise ValueError("crop_max_share needs a crop_size and label maps")
-        if self.init_into and self.init_from is None:
-            raise ValueError("init_into needs init_from")
-        self._check_loss()
+        wrong = [words for is_wrong, words in (*self._settings(), *self._losses()) if is_wrong]
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
+
+    def _settings(self) -> Iterator[tuple[object, str]]:
+        """Yield what would be wrong about two settings together, and whether it is."""
+        yield (
+            self.warmup_iterations >= self.iterations,
+            "warmup_iterations must be smaller than iterations",
+        )
+        yield (
+            self.scale_range[0] > self.scale_range[1],
+            f"scale_range: the smaller factor comes first, found {list(self.scale_range)}",
+        )
+        yield self.inference == "slide" and not self.window, "inference: slide needs a window"
+        stride, window = self.window_stride, self.window
+        yield stride and not window, "window_stride needs a window"
+        yield (
+            stride and window and (stride[0] > window[0] or stride[1] > window[1]),
+            "window_stride must be at most window, or pixels between two windows are left out",
+        )
+        yield (
+            self.crf_iterations and self.task != "semantic",
+            f"crf_iterations is for task: semantic, the task is {self.task}",
+        )
+        given = (self.step_interval is not None) + bool(self.step_at)
+        yield (
+            given != (self.schedule == "step"),
+            "schedule: step and one of step_interval and step_at go together",
+        )
+        yield (
+            self.final_lr and (self.schedule != "poly" or self.final_lr > self.base_lr),
+            "final_lr is for schedule: poly and at most base_lr",
+        )
+        yield (
+            self.warmup_start is not None and not self.warmup_iterations,
+            "warmup_start needs warmup_iterations",
+        )
+        yield (
+            self.crop_max_share < 1 and (self.crop_size is None or self.task == "instance"),
+            "crop_max_share needs a crop_size and label maps",
+        )
+        yield self.init_into and self.init_from is None, "init_into needs init_from"
+        yield (
+            self.gpus > 1 and self.batch_size % self.gpus,
+            f"batch_size {self.batch_size} cannot be shared by gpus: {self.gpus}",
+        )
+
+    def _losses(self) -> Iterator[tuple[object, str]]:
+        """Yield what would be wrong about the loss, and whether it is."""
+        formula = self.class_weighting != "none"
+        given = (self.class_weights is not None) + (self.class_weight_power is not None) + formula
+        yield (
+            given > 1,
+            "give one of class_weights, class_weight_power and class_weighting, not several",
+        )
+        yield (
+            self.class_weights is not None and not any(self.class_weights),
+            "class_weights: one weight at least must be above 0",
+        )
+        by_pixel = self.loss in ("cross_entropy", "ohem", "focal") or self.loss_cross_entropy
+        yield (
+            self.border_weight and not by_pixel,
+            f"border_weight weighs pixels, which loss: {self.loss} does not",
+        )
+        yield (
+            self.border_weight and self.task != "semantic",
+            "border_weight is for task: semantic",
+        )
 
     @property
     def init_file(self) -> Path | None:
@@ -227,18 +285,6 @@ class Recipe(Strict):
     def name_suffix(self) -> str:
         """What the name of the model gains on the board."""
         return " + dense CRF" if self.crf_iterations else ""
-
-    def _check_loss(self) -> None:
-        formula = self.class_weighting != "none"
-        if (self.class_weights is not None) + (self.class_weight_power is not None) + formula > 1:
-            raise ValueError(
-                "give one of class_weights, class_weight_power and class_weighting, not several"
-            )
-        by_pixel = self.loss in ("cross_entropy", "ohem", "focal") or self.loss_cross_entropy
-        if self.border_weight and not by_pixel:
-            raise ValueError(f"border_weight weighs pixels, which loss: {self.loss} does not")
-        if self.border_weight and self.task != "semantic":
-            raise ValueError("border_weight is for task: semantic")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -15,6 +15,7 @@ from segbench import overlay
 from segbench.formats import read_json, read_label_map, read_panoptic_ids
 from segbench.manifest import FILES
 from segbench.prepared import PreparedDataset
+from segbench.report_paths import inside_file
 from segbench.truth import decode_mask
 from segbench.types import IGNORE_INDEX, BoolArray, ImageRecord, IntArray
 
@@ -82,7 +83,9 @@ class SemanticLayers(Layers):
         path = record.semantic
         if self.predictions is not None:
             path = self.predictions / "semantic" / f"{record.stem}.png"
-        return read_label_map(path) if path is not None and path.is_file() else None
+        if path is None or not path.is_file() or path.is_symlink():
+            return None
+        return read_label_map(path, size=(record.height, record.width))
 
 
 class PanopticLayers(Layers):
@@ -103,12 +106,12 @@ class PanopticLayers(Layers):
         folder = self.dataset.panoptic_folder(self.split)
         if self.predictions is not None:
             folder = self.predictions / "panoptic"
-        path = folder / annotation["file_name"]
-        if not path.is_file():
+        path = inside_file(folder, annotation["file_name"])
+        if path is None:
             return None
         table = self.dataset.table
         segments = {s["id"]: table.train_id(s["category_id"]) for s in annotation["segments_info"]}
-        return read_panoptic_ids(path), segments
+        return read_panoptic_ids(path, size=(record.height, record.width)), segments
 
     def picture(self, record: ImageRecord) -> overlay.Rgba | None:
         found = self._map(record)

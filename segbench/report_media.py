@@ -23,6 +23,7 @@ from segbench.prepared import PreparedDataset
 from segbench.report_layers import ERROR_LEGEND, Layers, open_layers
 from segbench.report_metrics import IMAGE_SCORES, Metric
 from segbench.report_overlays import finished, reuse
+from segbench.report_paths import inside, inside_file, stays_inside
 from segbench.report_ranks import worst_first
 from segbench.report_rows import Cell, slug
 from segbench.report_runs import run_slug
@@ -83,7 +84,8 @@ class Galleries:
         """Return what the stored counts of a cell say; empty when there are none."""
         key = _key(cell)
         if key not in self._evidence:
-            self._evidence[key] = _read_evidence(self._counts_path(cell))
+            path = self._counts_path(cell)
+            self._evidence[key] = Evidence() if path is None else _read_evidence(path)
         return self._evidence[key]
 
     def of_cell(self, cell: Cell) -> Gallery | None:
@@ -167,24 +169,30 @@ class Galleries:
         ]
         return Gallery(images, self._palette(cell), _order_note(cell, metric, len(images), scores))
 
-    def _counts_path(self, cell: Cell) -> Path:
-        run = self.results / str(cell["run_folder"])
+    def _counts_path(self, cell: Cell) -> Path | None:
         name = str((cell.get("record") or {}).get("counts") or "counts.npz")
-        return run / "evaluation" / str(cell["split"]) / str(cell["task"]) / name
+        folders = (cell["run_folder"], "evaluation", cell["split"], cell["task"])
+        return inside_file(self.results, *folders, name)
 
     def _dataset(self, name: str) -> PreparedDataset | None:
         if name not in self._datasets:
-            root = self.results / "data" / name
-            ready = (root / "dataset.json").is_file()
-            self._datasets[name] = _open(root) if ready else None
+            root = self._prepared(name)
+            self._datasets[name] = None if root is None else _open(root)
         return self._datasets[name]
+
+    def _prepared(self, name: str) -> Path | None:
+        """Return the folder of a prepared dataset, which may be a link: disks differ in size."""
+        root = self.results / "data" / name
+        ready = stays_inside(name) and inside_file(root, "dataset.json") is not None
+        return root if ready else None
 
     def _split(self, cell: Cell) -> list[ImageRecord]:
         key = (cell["dataset"], cell["split"])
         dataset = self._dataset(cell["dataset"])
         if key not in self._records:
             known = dataset is not None and (dataset.root / f"{cell['split']}.jsonl").is_file()
-            self._records[key] = dataset.images(cell["split"]) if dataset and known else []
+            records = dataset.images(cell["split"]) if dataset and known else []
+            self._records[key] = [r for r in records if dataset and _is_inside(dataset.root, r)]
         return self._records[key]
 
     def _truth(self, cell: Cell) -> Layers | None:
@@ -199,10 +207,10 @@ class Galleries:
     def _prediction(self, cell: Cell) -> Layers | None:
         key = _key(cell)
         if key not in self._layers:
-            folder = self.results / cell["run_folder"] / "predictions" / cell["split"]
-            dataset = self._dataset(cell["dataset"])
+            folder = inside(self.results, cell["run_folder"], "predictions", cell["split"])
+            dataset = self._dataset(cell["dataset"]) if folder else None
             opened = None
-            if dataset is not None and _was_scored(cell, folder):
+            if folder is not None and dataset is not None and _was_scored(cell, folder):
                 opened = open_layers(dataset, cell["split"], cell["task"], folder)
             self._layers[key] = opened
         return self._layers[key]
@@ -246,8 +254,8 @@ class Galleries:
         path = folder / f"{slug(record.stem)}.webp"
         error = folder / f"{slug(record.stem)}-error.webp"
         drawn = self._drawn(cell)
-        if drawn is not None and reuse(drawn / f"{record.stem}.webp", self.out / path):
-            wrong = reuse(drawn / f"{record.stem}-error.webp", self.out / error)
+        if drawn is not None and reuse(drawn, f"{record.stem}.webp", self.out / path):
+            wrong = reuse(drawn, f"{record.stem}-error.webp", self.out / error)
             return {"prediction": path.as_posix(), "error": error.as_posix() if wrong else ""}
         layers, truth = self._untouched(cell), self._truth(cell)
         shown = bool(layers and layers.write(record, self.out / path))
@@ -259,9 +267,11 @@ class Galleries:
 
     def _drawn(self, cell: Cell) -> Path | None:
         """Return the folder of overlays that a run's own stage drew."""
-        folder = self.results / str(cell["run_folder"]) / "overlays" / str(cell["split"])
+        folder = inside(self.results, cell["run_folder"], "overlays", cell["split"])
         digests = (cell.get("record") or {}).get("digests") or {}
-        return folder / str(cell["task"]) if finished(folder, digests) else None
+        if folder is None or not finished(folder, digests):
+            return None
+        return inside(self.results, cell["run_folder"], "overlays", cell["split"], cell["task"])
 
 
 def evenly(total: int, count: int) -> list[int]:
@@ -328,6 +338,12 @@ def _spreads(tables: Sequence[Mapping[Any, float | None]]) -> dict[Any, float]:
     ids = dict.fromkeys(image for table in tables for image in table)
     known = {i: [v for t in tables if (v := t.get(i)) is not None] for i in ids}
     return {image: max(v) - min(v) for image, v in known.items() if len(v) > 1}
+
+
+def _is_inside(root: Path, record: ImageRecord) -> bool:
+    """Say whether the files of an image are those of its dataset, no links to others."""
+    files = [file for file in (record.image, record.semantic, record.panoptic) if file is not None]
+    return all(inside(root, file.relative_to(root).as_posix()) is not None for file in files)
 
 
 def _save_photo(source: Path, target: Path) -> None:

@@ -85,9 +85,10 @@ def _draw(
     return [record.stem for record in records]
 
 
-def reuse(source: Path, target: Path) -> bool:
+def reuse(folder: Path, name: str, target: Path) -> bool:
     """Link (or copy) a finished overlay into a site; False where it was never drawn."""
-    if not source.is_file():
+    source = folder / name
+    if not source.is_file() or source.is_symlink():
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -106,7 +106,7 @@ def _facts(site: Site) -> list[dict[str, Any]]:
 def _run(site: Site, run: Run) -> None:
     figures = Figures(site.out / "charts")
     logs = site.logs[run.slug]
-    facts = training_facts(site.results, run)
+    facts = site.cleaner.value(training_facts(site.results, run))
     if facts:
         write_json(site.out / "runs" / f"{run.slug}-recipe.json", facts)
     parts = [_part(site, run, cell, figures) for cell in run.scored]

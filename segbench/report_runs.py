@@ -13,6 +13,7 @@ import numpy as np
 from segbench.errors import DataError
 from segbench.formats import read_json, read_jsonl
 from segbench.report_metrics import MISSING, PER_CLASS, Metric, duration, metrics_of, primary
+from segbench.report_paths import inside_file
 from segbench.report_rows import Cell, slug, status_of
 from segbench.types import IntArray
 
@@ -250,8 +251,8 @@ def training_facts(results: Path, run: Run) -> dict[str, Any]:
 
     Empty without it, and where it may be of another run or no longer what was written.
     """
-    path = results / run.folder / "recipe.json"
-    if run.in_doubt or not path.is_file():
+    path = inside_file(results, run.folder, "recipe.json")
+    if run.in_doubt or path is None:
         return {}
     try:
         facts = read_json(path)
@@ -268,8 +269,8 @@ def recipe_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def train_log(results: Path, run: Run) -> list[dict[str, Any]]:
     """Return the training log of a run; empty where there is none to rely on."""
-    path = results / run.folder / "train_log.jsonl"
-    if run.in_doubt or not path.is_file():
+    path = inside_file(results, run.folder, "train_log.jsonl")
+    if run.in_doubt or path is None:
         return []
     try:
         return read_jsonl(path)

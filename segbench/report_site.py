@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import jinja2
 from segbench import __version__, charts
 from segbench.formats import write_json, write_text
 from segbench.report_board import Board, build_boards
+from segbench.report_clean import Cleaner
 from segbench.report_files import report_folder
 from segbench.report_media import Galleries
 from segbench.report_metrics import TASK_TITLES, primary
 from segbench.report_oracles import oracle_words
+from segbench.report_paths import inside_file
 from segbench.report_rows import (
     STATUS_WORDS,
     Cell,
@@ -28,6 +30,7 @@ from segbench.report_rows import (
     train_text,
 )
 from segbench.report_runs import LOG_BYTES, Log, Run, build_runs, headline, read_log, run_slug
+from segbench.tidy_table import tidy_csv
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Site:
     out: Path
     gallery_images: int
     tolerance: float
+    cleaner: Cleaner
 
     @cached_property
     def boards(self) -> list[Board]:
@@ -90,8 +94,7 @@ class Site:
             {"href": f"index.html#{dataset_id(n)}", "text": self.dataset(n)["title"]} for n in names
         ]
         title = str(self.table.get("title") or "segbench")
-        csv = (self.results / "table.csv").is_file()
-        return {"title": title, "version": __version__, "nav": nav, "csv": csv}
+        return {"title": title, "version": __version__, "nav": nav}
 
     def page(self, template: str, path: str, **context: Any) -> None:
         """Render a template to a path relative to the site."""
@@ -123,16 +126,17 @@ class Site:
         write_text(target / "vega.js", charts.script())
         shared = {key: value for key, value in self.table.items() if key != "results"}
         write_json(self.out / "table.json", shared)
-        if (self.results / "table.csv").is_file():
-            shutil.copyfile(self.results / "table.csv", self.out / "table.csv")
+        write_text(self.out / "table.csv", tidy_csv(self.table))
 
     def _copy_logs(self, run: Run) -> list[Log]:
         names = dict.fromkeys(name for cell in run.cells for name in cell.get("logs", ()))
         logs = []
         for name in names:
             href = f"../logs/{run.slug}/{slug(*Path(name).parts)}.txt"
-            log = read_log(self.results / name, name, href)
+            path = inside_file(self.results, name)
+            log = None if path is None else read_log(path, name, href)
             if log is not None:
+                log = replace(log, text=self.cleaner.text(log.text))
                 write_text(self.out / "runs" / href, log.text)
                 logs.append(log)
         return logs

@@ -12,8 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from segbench.board_ties import board_ties
 from segbench.digest_cache import DigestCache
 from segbench.errors import ForeignFile, SegbenchError
@@ -21,6 +19,7 @@ from segbench.failures import explain
 from segbench.formats import write_json, write_text
 from segbench.plan import Cell, Plan
 from segbench.result_checks import ResultChecks
+from segbench.tidy_table import tidy_csv
 from segbench.types import Task
 
 SCHEMA = 1
@@ -47,21 +46,8 @@ def write_table(plan: Plan, out: Path) -> dict[str, Any]:
     """Write ``out`` (JSON) and the same rows as CSV beside it; return the table."""
     table = collect(plan)
     write_json(out, {**table, "results": str(plan.results)})
-    write_text(out.with_suffix(".csv"), tidy(table).to_csv(index=False))
+    write_text(out.with_suffix(".csv"), tidy_csv(table))
     return table
-
-
-def tidy(table: dict[str, Any]) -> pd.DataFrame:
-    """Return one row a cell and task, one column a score: what people load elsewhere."""
-    keys = ("dataset", "experiment", "display_name", "kind", "seed", "task", "split", "status")
-    rows = []
-    for cell in table["cells"]:
-        row = {key: cell[key] for key in keys}
-        record, profile = cell["record"] or {}, cell["profile"] or {}
-        row["protocol"] = record.get("protocol")
-        row |= {key: profile.get(key) for key in ("params", "gmacs", "latency_ms")}
-        rows.append(row | record.get("scores", {}))
-    return pd.DataFrame(rows)
 
 
 def _cell(plan: Plan, checks: ResultChecks, cell: Cell, task: Task) -> dict[str, Any]:

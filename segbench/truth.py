@@ -60,24 +60,20 @@ class SplitTruth:
             DataError: A file is broken or its size is not that of the image.
         """
         image = np.array(read_image(record.image))
-        semantic = self._numbers[self._train_ids(record)] if self._semantic else None
-        if semantic is not None and semantic.shape != image.shape[:2]:
-            raise DataError(
-                f"{record.semantic or record.panoptic}: expected {image.shape[:2]} pixels like "
-                f"its image, found {semantic.shape}"
-            )
+        size = image.shape[:2]
+        semantic = self._numbers[self._train_ids(record, size)] if self._semantic else None
         instances = self._instances(record) if self._instance else None
         return Sample(record, image, semantic, instances)
 
-    def _train_ids(self, record: ImageRecord) -> IntArray:
+    def _train_ids(self, record: ImageRecord, size: tuple[int, ...]) -> IntArray:
         if record.semantic is not None:
-            return read_label_map(record.semantic)
+            return read_label_map(record.semantic, size=size)
         if record.panoptic is None:
             raise DataError(
                 f"image {record.image_id} of split '{self.split}' has no semantic truth",
                 fix="choose a split with truth, or a model of another task",
             )
-        ids = read_panoptic_ids(record.panoptic)
+        ids = read_panoptic_ids(record.panoptic, size=size)
         labels = np.full(ids.shape, IGNORE_INDEX, dtype=np.uint8)
         for segment_id, train_id in self._segments.get(record.image_id, {}).items():
             labels[ids == segment_id] = train_id

@@ -199,8 +199,8 @@
     return lines.map(function (line) {
       return line.map(function (text) {
         // A leading = + - @ would be run as a formula by spreadsheets.
-        var safe = /^[=+\-@]/.test(text) && isNaN(Number(text)) ? "'" + text : text;
-        return /[",\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
+        var safe = /^\s*[=+\-@\t\r\n＝＋－＠]/.test(text) && isNaN(Number(text)) ? "'" + text : text;
+        return /[",\r\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
       }).join(",");
     }).join("\n") + "\n";
   }

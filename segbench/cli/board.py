@@ -41,10 +41,11 @@ def collect(config: Path, results: Path | None, out: Path | None) -> None:
 @click.command()
 @click.argument("table", type=output.PATH)
 @click.option("--out", type=output.PATH, required=True, help="Folder of the site.")
-def report(table: Path, out: Path) -> None:
+@click.option("--results", type=output.PATH, help="Results folder; default: that of TABLE.")
+def report(table: Path, out: Path, results: Path | None) -> None:
     """Render TABLE (a table.json) as a static site that opens from disk."""
     from segbench.html import render_report
     from segbench.progress import say
 
-    index = render_report(table, out)
+    index = render_report(table, out, results=results)
     say(f"open {index}")

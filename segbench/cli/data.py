@@ -119,14 +119,10 @@ def prepare(
 
 def parse_options(options: tuple[str, ...]) -> dict[str, Any]:
     """Return the values of repeated KEY=VALUE options, read as YAML."""
-    import yaml
+    from segbench.yaml_reader import read_yaml
 
     pairs = [text.partition("=") for text in options]
     bad = [key for key, equals, _ in pairs if not equals]
     if bad:
         raise click.BadParameter(f"'{bad[0]}' is not KEY=VALUE", param_hint="--option")
-    try:
-        return {key: yaml.safe_load(value) for key, _, value in pairs}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise click.BadParameter(f"a value is no YAML: {reason}", param_hint="--option") from error
+    return {key: read_yaml(value, f"--option {key}").values for key, _, value in pairs}

@@ -91,13 +91,14 @@ class SceneOptions:
             "min_digit_size": (8, self.max_digit_size), "max_digit_size": (8, self.size),
             "max_occlusion": (0, 0.9), "rotation": (0, 180),
         }  # fmt: skip
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(
-                    f"dataset 'digit_scenes', option '{name}': expected {low} to {high}, "
-                    f"found {value}"
-                )
+        wrong = [
+            f"dataset 'digit_scenes', option '{name}': expected {low} to {high}, "
+            f"found {getattr(self, name)}"
+            for name, (low, high) in bounds.items()
+            if not low <= getattr(self, name) <= high
+        ]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
 
 
 INFO = DatasetInfo(
@@ -133,11 +134,17 @@ INFO = DatasetInfo(
 )
 
 
+def check_options(options: Mapping[str, Any]) -> SceneOptions:
+    """Return the options as a whole; ``ConfigError`` for values that make no scene."""
+    scene_options = SceneOptions(**{f.name: options[f.name] for f in fields(SceneOptions)})
+    scene_options.check()
+    return scene_options
+
+
 def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequence[SourceImage]]:
     """Return the scenes of every split; ``ConfigError`` for values that make no scene."""
     del raw
-    scene_options = SceneOptions(**{f.name: options[f.name] for f in fields(SceneOptions)})
-    scene_options.check()
+    scene_options = check_options(options)
     return {
         split: [
             SourceImage(

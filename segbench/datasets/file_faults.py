@@ -90,10 +90,10 @@ def encoding_of(path: Path) -> str:
 
 def size_of(path: Path) -> tuple[int, int] | None:
     """Return width and height of an image from its header, or None."""
-    from PIL import Image
+    from segbench.image_size import opened
 
     try:
-        with Image.open(path) as image:
+        with opened(path, None) as image:
             return image.size
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, DataError):
         return None

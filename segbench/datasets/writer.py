@@ -31,9 +31,10 @@ from segbench.datasets.build import (
 from segbench.datasets.documents import ContentDigest, describe, write_documents
 from segbench.datasets.facts import Finding, SplitFacts, split_findings
 from segbench.datasets.journal import Journal, foreign_files, open_journal
+from segbench.datasets.options import check_options
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
-from segbench.errors import ConfigError, DataError, did_you_mean
+from segbench.errors import ConfigError, DataError
 from segbench.fingerprint import code_fingerprint
 from segbench.folder_lock import sole_writer
 from segbench.formats import iter_jsonl, read_json, write_json
@@ -97,34 +98,11 @@ def open_sources(
         DataError: The raw folder is missing or is not one of this dataset.
     """
     module = dataset_module(name)
-    settings = resolve_options(module.INFO, options)
+    settings = check_options(module.INFO, options)
     folder = _raw_folder(module.INFO, raw)
     splits = {split: items for split, items in module.sources(folder, settings).items() if items}
     _refuse_duplicates(name, splits)
     return module.INFO, settings, folder, splits
-
-
-def resolve_options(info: DatasetInfo, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every option with its value; the default's type is the type of an option.
-
-    Raises:
-        ConfigError: Naming the unknown option or the value of a wrong type.
-    """
-    for key, value in options.items():
-        if key not in info.options:
-            known = ", ".join(info.options) or "none"
-            raise ConfigError(
-                f"dataset '{info.name}' has no option '{key}'.{did_you_mean(key, info.options)}",
-                fix=f"its options: {known}",
-            )
-        expected = type(info.options[key])
-        if type(value) is not expected and not (expected is float and type(value) is int):
-            raise ConfigError(
-                f"dataset '{info.name}', option '{key}': expected {expected.__name__}, "
-                f"found {value!r}"
-            )
-    merged = {**info.options, **options}
-    return {k: float(v) if type(info.options[k]) is float else v for k, v in merged.items()}
 
 
 def verify_prepared(dataset: PreparedDataset) -> None:

@@ -21,6 +21,7 @@ from segbench.evaluation.semantic import (
     with_boundaries,
 )
 from segbench.formats import read_label_map
+from segbench.image_size import WrongSize
 from segbench.types import IntArray
 
 EXAMPLES = 3
@@ -96,12 +97,9 @@ class _Counter:
     def add(self, truth_path: Path, prediction_path: Path) -> None:
         """Count one pair, or note its fault."""
         truth = self._read(truth_path, "truths")
-        prediction = self._read(prediction_path, "predictions")
+        size = None if truth is None else truth.shape
+        prediction = self._read(prediction_path, "predictions", size)
         if truth is None or prediction is None:
-            return
-        if truth.shape != prediction.shape:
-            example = f"{prediction_path.name} {_size(prediction)} for {_size(truth)}"
-            self._fault("predictions have another size than their truth", example)
             return
         table = count_ids(truth, prediction)
         right = [
@@ -135,14 +133,20 @@ class _Counter:
     def _instances(self, truth_path: Path, prediction: IntArray) -> IntArray:
         file = instance_file(truth_path)
         try:
-            return count_instances(read_label_map(file), prediction)
+            return count_instances(read_label_map(file, size=prediction.shape), prediction)
         except DataError as error:
-            self.found.errors.append(DataError(f"{file}: {error.what}", fix=error.fix))
+            what = error.what.removeprefix(f"{file}: ")
+            self.found.errors.append(DataError(f"{file}: {what}", fix=error.fix))
             return np.zeros((0, 4), dtype=np.int64)
 
-    def _read(self, path: Path, side: str) -> IntArray | None:
+    def _read(self, path: Path, side: str, size: tuple[int, ...] | None = None) -> IntArray | None:
+        """Read a label map, or note its fault; ``size`` is that of its truth."""
         try:
-            return read_label_map(path)
+            return read_label_map(path, size=size)
+        except WrongSize as error:
+            example = f"{path.name} {_size(error.found)} for {_size(size or ())}"
+            self._fault("predictions have another size than their truth", example)
+            return None
         except DataError as error:
             reason = error.what.replace(str(path), "").strip(": ")
             self._fault(f"{side} cannot be read as label maps", f"{path.name} ({reason})")
@@ -166,8 +170,8 @@ class _Counter:
         self.found.faults.setdefault(kind, []).append(example)
 
 
-def _size(labels: IntArray) -> str:
-    return f"{labels.shape[0]}x{labels.shape[1]}"
+def _size(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
 
 
 def describe(code: LabelCode) -> str:

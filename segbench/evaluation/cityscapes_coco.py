@@ -162,12 +162,7 @@ def _count_image(
 
 def _void(path: Path, size: Size) -> list[Any]:
     """Return the RLE of a label map's void."""
-    labels = read_label_map(path)
-    if labels.shape != size:
-        raise DataError(
-            f"{path}: expected the size {size[0]}x{size[1]}, "
-            f"found {labels.shape[0]}x{labels.shape[1]}"
-        )
+    labels = read_label_map(path, size=size)
     return [coco_mask.encode(np.asfortranarray(labels == IGNORE_INDEX).astype(np.uint8))]
 
 
@@ -204,7 +199,8 @@ def _count_labels(
     record: ImageRecord, path: Path, things: Mapping[Any, Sequence[Entry]] | None
 ) -> LabelCounts:
     assert record.semantic is not None
-    truth, prediction = read_label_map(record.semantic), read_label_map(path)
+    truth = read_label_map(record.semantic)
+    prediction = read_label_map(path, size=truth.shape)
     table = count_ids(truth, prediction, image_id=record.image_id)
     by_label = np.zeros((256, 256), dtype=np.int64)
     np.add.at(by_label, (_LABEL_OF[:, None], _LABEL_OF[None, :]), table)

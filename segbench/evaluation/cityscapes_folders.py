@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from segbench.errors import DataError
 from segbench.evaluation._images import count_in_parts, load_for
@@ -26,6 +26,7 @@ from segbench.evaluation.cityscapes_ap import OverlapCounts, merge
 from segbench.evaluation.cityscapes_instances import INSTANCES_FROM, check_numbers, label_of
 from segbench.evaluation.label_folders import pair_frames
 from segbench.formats import read_label_map
+from segbench.image_size import WrongSize, opened
 from segbench.types import BoolArray, IntArray
 
 _EXAMPLES = 3
@@ -177,21 +178,21 @@ class _Reader:
 
     def _mask(self, path: Path, shape: tuple[int, ...]) -> BoolArray | None:
         try:
-            with Image.open(path) as image:
+            with opened(path, shape) as image:
                 mode = image.mode
                 if mode not in _MASK_MODES:
                     self._fault("masks are not one-channel 8-bit PNGs", f"{path.name} ({mode})")
                     return None
                 # Bits and palettes become grey first, as officially.
                 pixels = None if mode == "L" else np.asarray(image.convert("L"))
-            mask: BoolArray = (read_label_map(path) if pixels is None else pixels) != 0
+            mask: BoolArray = (read_label_map(path, size=shape) if pixels is None else pixels) != 0
+        except WrongSize as error:
+            sizes = f"{error.found[0]}x{error.found[1]} for {shape[0]}x{shape[1]}"
+            self._fault("masks have another size than their truth", f"{path.name} {sizes}")
+            return None
         except (DataError, UnidentifiedImageError, OSError, SyntaxError, ValueError):
             reason = "is broken or no image" if path.is_file() else "is missing"
             self._fault("masks cannot be read", f"{path.name} ({reason})")
-            return None
-        if mask.shape != shape:
-            sizes = f"{mask.shape[0]}x{mask.shape[1]} for {shape[0]}x{shape[1]}"
-            self._fault("masks have another size than their truth", f"{path.name} {sizes}")
             return None
         return mask
 

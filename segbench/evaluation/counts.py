@@ -7,12 +7,13 @@ under Cityscapes' rule ``segm_overlaps``. The same counts always give the same b
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from segbench.evaluation import (
 from segbench.formats import atomic_open
 
 SCHEMA = 1
+SMALL_COUNTS = 2**26
+"""Bytes that counts may inflate to however small their file is."""
+MAX_INFLATION = 200
+"""Bytes of larger counts for each byte of their file."""
 ImageId = int | str
 Counts = (
     semantic.SemanticCounts
@@ -75,8 +80,10 @@ _BROKEN = (
 def load_counts(path: Path) -> dict[str, Counts]:
     """Read what ``save_counts`` wrote, by part; ``DataError`` when it is not such a file."""
     try:
-        with Path(path).open("rb") as stream, np.load(stream) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        with Path(path).open("rb") as stream:
+            _measure(stream)
+            with np.load(stream) as archive:
+                arrays = {key: archive[key] for key in archive.files}
         if int(arrays["schema"]) != SCHEMA:
             raise DataError(f"{path}: expected schema {SCHEMA}, found {arrays['schema']}")
         names = sorted({key.split("/")[0] for key in arrays if "/" in key})
@@ -87,6 +94,29 @@ def load_counts(path: Path) -> dict[str, Counts]:
         raise DataError(
             f"{path} is no counts file: {error}", fix="evaluate the predictions again"
         ) from error
+
+
+def _measure(stream: BinaryIO) -> None:
+    """Refuse an archive whose arrays are larger than what it holds, before any is made.
+
+    Raises:
+        ValueError: Saying which array, or that it inflates too far.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        total = sum(entry.file_size for entry in entries)
+        compressed = stream.seek(0, 2)
+        if total > max(SMALL_COUNTS, MAX_INFLATION * compressed):
+            raise ValueError(f"{compressed} bytes inflate to {total}, which no counts do")
+        for entry in entries:
+            with archive.open(entry) as member:
+                if np.lib.format.read_magic(member) == (1, 0):
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+                else:
+                    shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+                if math.prod(shape) * dtype.itemsize + member.tell() != entry.file_size:
+                    raise ValueError(f"the array {entry.filename} is not as long as it says")
+    stream.seek(0)
 
 
 def _strip(arrays: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class _Files:
             ids = read_panoptic_ids(self.folders[0] / truth["file_name"])
             counts = count(
                 ids,
-                read_panoptic_ids(prediction_png),
+                read_panoptic_ids(prediction_png, size=ids.shape),
                 truth_segments=truth["segments_info"],
                 predicted_segments=prediction["segments_info"],
                 categories=self.images.categories,

@@ -122,7 +122,8 @@ def _count_image(
     strict_compat: bool,
 ) -> panoptic.PanopticCounts:
     truth_ids = read_panoptic_ids(folders[0] / truth["file_name"])
-    predicted_ids = read_panoptic_ids(folders[1] / prediction["file_name"])
+    predicted_png = folders[1] / prediction["file_name"]
+    predicted_ids = read_panoptic_ids(predicted_png, size=truth_ids.shape)
     try:
         return panoptic.count(
             truth_ids,
@@ -135,9 +136,8 @@ def _count_image(
             strict_compat=strict_compat,
         )
     except DataError:
-        if truth_ids.shape == predicted_ids.shape:
-            present = value_counts(predicted_ids)[0].tolist()
-            _raise_key_errors(truth, prediction, present, table)
+        present = value_counts(predicted_ids)[0].tolist()
+        _raise_key_errors(truth, prediction, present, table)
         raise
 
 

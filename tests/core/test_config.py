@@ -47,8 +47,8 @@ def test_good_files_load(tmp_path):
         (RECIPE.replace("semantic", "semantics"), 3, ["task", "'semantic'"]),
         (RECIPE.replace("100", "-1"), 4, ["iterations", "greater than 0"]),
         (RECIPE.replace("base_lr: 0.003\n", ""), 1, ["the key 'base_lr' is missing"]),
-        (RECIPE + "inference: slide\n", 1, ["slide needs a window"]),
-        (RECIPE.replace("10\n", "100\n"), 1, ["warmup_iterations must be smaller"]),
+        (RECIPE + "inference: slide\n", 8, ["slide needs a window"]),
+        (RECIPE.replace("10\n", "100\n"), 5, ["warmup_iterations must be smaller"]),
     ],
 )
 @pytest.mark.fault(24)
