@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from segbench.errors import ConfigError
 
@@ -61,7 +61,7 @@ def _expanded(value: Any) -> Any:
 
 UserPath = Annotated[Path, BeforeValidator(_expanded)]
 """A path in a file that a user writes."""
-UserPathText = Annotated[str, BeforeValidator(_expanded)]
+UserPathText = Annotated[str, Field(min_length=1), BeforeValidator(_expanded)]
 """A text that may be a path; words such as ``none`` stay as they are."""
 
 

@@ -50,9 +50,9 @@ class Recipe(Strict):
     paper_recipe: str = ""
     inferred: tuple[str, ...] = ()
     model_options: dict[str, Any] = {}
-    backbone_weights: Annotated[UserPathText, Field(min_length=1)] = "none"
+    backbone_weights: UserPathText = "none"
     """``none``, ``imagenet`` or the path of a safetensors or .pth file."""
-    init_from: Annotated[UserPathText, Field(min_length=1)] | None = None
+    init_from: UserPathText | None = None
     """Weights to start from: those of ``<experiment>`` or ``<dataset>/<experiment>`` with the same
     seed, or the path of a ``.safetensors`` file. Tensors of equal name and shape are taken."""
     init_into: str = ""

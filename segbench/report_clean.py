@@ -25,13 +25,14 @@ from segbench.report_files import report_sources
 
 _PART = r"[^\s/\"'`<>|:;,()\[\]{}\\]+"
 _HOMES = re.compile(rf"/(?:home|Users)/{_PART}(?![\w-])")
-_ABSOLUTE = re.compile(rf"(?<![\w.~>/+%-])/(?!/)(?:{_PART}/)+({_PART})?")
+_BELOW_HOME = re.compile(rf"<home>(?:/{_PART})*/({_PART})")
+_ABSOLUTE = re.compile(rf"\b(?:https?|ftp|s3)://\S+|(?<![\w.~>/+%-])/(?!/)(?:{_PART}/)+({_PART})?")
+"""An absolute path, or the address of a web page, which is none."""
 _FILE_URL = re.compile(rf"file://+(?:{_PART}/)*({_PART})?")
 _QUOTED = re.compile(r"([\"'`])/(?:[^\"'`\n/]+/)+([^\"'`\n/]*)\1")
 _NODES = re.compile(
-    r"(?<=\bON )[\w.-]+(?= CANCELLED)|(?<=^srun: error: )[\w.\[\],-]+(?=: task)"
-    r"|(?<=^slurmstepd: error: )[\w.-]+(?=: )",
-    re.MULTILINE,
+    r"(?<=\bON )[\w.-]+(?= CANCELLED)|(?<=\bsrun: error: )[\w.\[\],-]+(?=: task)"
+    r"|(?<=\bslurmstepd: error: )[\w.-]+(?=: )"
 )
 """Names of nodes where Slurm writes them."""
 _BEFORE, _BEHIND = r"(?<![A-Za-z0-9_])", r"(?![A-Za-z0-9_])"
@@ -93,13 +94,14 @@ class Cleaner:
 
     @cached_property
     def _rules(self) -> list[Rule]:
-        longest = sorted(dict(self.folders).items(), key=lambda pair: -len(pair[0]))
+        longest = sorted(dict(reversed(self.folders)).items(), key=lambda pair: -len(pair[0]))
         known = [_folder_rule(folder, word) for folder, word in longest]
         rest: list[Rule] = [
             (_HOMES, _constant("<home>")),
+            (_BELOW_HOME, lambda match: f"<home>/{match[1]}"),
             (_QUOTED, _last_quoted),
             (_FILE_URL, _last),
-            (_ABSOLUTE, _last),
+            (_ABSOLUTE, _last_of_path),
             (_NODES, _constant("<node>")),
         ]
         users = [rule for name in self.users for rule in _user_rules(name)]
@@ -113,6 +115,10 @@ def _constant(word: str) -> Callable[[re.Match[str]], str]:
 
 def _last(match: re.Match[str]) -> str:
     return f"<path>/{match[1] or ''}"
+
+
+def _last_of_path(match: re.Match[str]) -> str:
+    return _last(match) if match[0].startswith("/") else match[0]
 
 
 def _last_quoted(match: re.Match[str]) -> str:

@@ -7,18 +7,22 @@ from typing import Any
 
 import pandas as pd
 
-_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_STARTS = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 """First characters that make a spreadsheet take a text for a formula, full-width ones too."""
 
 
 def neutral(value: Any) -> Any:
     """Return a value whose text no spreadsheet runs: with an apostrophe before it.
 
-    Numbers, and texts that are numbers, stay as they are.
+    Numbers, and texts that are numbers, stay as they are. A carriage return, which ends a line
+    in some readers and is not quoted, becomes a line feed.
     """
-    if not isinstance(value, str) or not value.lstrip(" ").startswith(_STARTS):
+    if not isinstance(value, str):
         return value
-    return value if _is_number(value) else f"'{value}"
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.lstrip(" ").startswith(_STARTS):
+        return text
+    return text if _is_number(text) else f"'{text}"
 
 
 def _is_number(text: str) -> bool:
@@ -26,7 +30,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return not any(sign in text for sign in "\t\r\n")
+    return not any(sign in text for sign in "\t\n")
 
 
 def tidy(table: Mapping[str, Any]) -> pd.DataFrame:

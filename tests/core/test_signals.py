@@ -20,8 +20,8 @@ signal.signal(signal.SIGINT, signal.{sigint})
 from pathlib import Path
 import segbench.cli
 def work(**_):
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(600)
     finally:
         {clean}

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     fabricated_results.build(root)
     return root
+
+
+@pytest.fixture
+def table(results):
+    """The table of the results folder, for a test to change."""
+    return json.loads((results / "table.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
