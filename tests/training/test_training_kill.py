@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import training_children
 import training_toys
+from gates import Gate
 
 from segbench.checkpoint import newest_checkpoint
 from segbench.errors import EXIT_REQUEUE
@@ -20,7 +19,18 @@ from segbench.formats import read_json, read_jsonl
 from segbench.prepared import PreparedDataset
 from segbench.training import train
 
-LONG = {"iterations": 400, "checkpoint_interval": 7}
+LONG = {"iterations": 200, "checkpoint_interval": 7}
+MOMENTS = [
+    ("segbench.training:_advance", 50),
+    ("segbench.training:set_learning_rate", 50),
+    ("segbench.train_log:TrainLog.see", 50),
+    ("segbench.training:RunState.save", 7),
+    ("segbench.run_state:save_checkpoint", 7),
+    ("segbench.checkpoint:write_text", 7),
+    ("segbench.checkpoint:_sync_folder", 7),
+    ("segbench.checkpoint:_remove", 5),
+]
+"""Functions of a training, and how many calls of them a third of one makes at least."""
 
 
 def run_here(dataset: PreparedDataset, run: Path, **changes: Any) -> bytes:
@@ -34,13 +44,6 @@ def without_times(path: Path) -> list[dict[str, Any]]:
         {k: v for k, v in row.items() if k not in ("time_s", "images_per_second")}
         for row in read_jsonl(path)
     ]
-
-
-def wait_for(condition: Callable[[], bool], *, limit_s: float = 60) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.005)
 
 
 def checkpoints(run: Path) -> set[str]:
@@ -58,26 +61,28 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pa
 
 
 @pytest.mark.fault(1)
-def test_kill_9_at_random_moments(unbroken: Path, tmp_path: Path) -> None:
+def test_kill_9_at_random_moments(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng, run, killed_at = random.Random(), tmp_path / "run", []
-    for _ in range(3):
-        before = checkpoints(run)
-        trainer = training_children.start(unbroken / "data", run, **LONG)
-        wait_for(lambda before=before: checkpoints(run) != before)
-        time.sleep(rng.uniform(0, 0.25))
+    for number in range(3):
+        moment, most = rng.choice(MOMENTS)
+        gate = Gate(tmp_path / f"gate{number}", moment, calls=rng.randrange(most))
+        trainer = training_children.start(unbroken / "data", run, gate=gate, **LONG)
+        gate.arrival(trainer)
         trainer.kill()
         trainer.join()
-        assert trainer.exitcode == -signal.SIGKILL, "it finished before it could be killed"
-        killed_at.append(max(checkpoints(run)))
-    begin = time.monotonic()
+        killed_at.append((gate.facts["function"], gate.facts["calls"], checkpoints(run)))
     weights = run_here(PreparedDataset.open(unbroken / "data"), run, **LONG)
-    assert time.monotonic() - begin < 25, "a dead holder on this machine must not be waited for"
+    said = capsys.readouterr().err
+    assert "is gone; taking over" in said
+    assert "waiting:" not in said, "a dead holder on this machine must not be waited for"
     assert weights == (unbroken / "out" / "weights.safetensors").read_bytes(), killed_at
     log = run / "out" / "train_log.jsonl"
     assert without_times(log) == without_times(unbroken / "out" / "train_log.jsonl")
     record = read_json(run / "out" / "recipe.json")
     assert record["attempts"] == 4
-    assert record["images_seen"] == 1600
+    assert record["images_seen"] == 4 * LONG["iterations"]
 
 
 @pytest.mark.parametrize("number", range(12, 19))
@@ -100,18 +105,16 @@ def test_preemption_saves_and_asks_for_a_requeue(
     unbroken: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
     """Slurm signals every process of a job: the loader processes get it too."""
-    options = {**LONG, "checkpoint_interval": 390, "workers": workers}
-    trainer = training_children.start(unbroken / "data", tmp_path, own_group=True, **options)
-    wait_for(lambda: (tmp_path / "state" / "train_log.jsonl").exists())
-    time.sleep(0.1)
-    assert trainer.pid is not None
-    begin = time.monotonic()
-    os.killpg(trainer.pid, number)
+    gate = Gate(tmp_path / "gate", "segbench.training:_advance", calls=10)
+    options = {**LONG, "checkpoint_interval": 190, "workers": workers}
+    trainer = training_children.start(
+        unbroken / "data", tmp_path, own_group=True, gate=gate, **options
+    )
+    os.killpg(gate.arrival(trainer), number)
     trainer.join()
     assert trainer.exitcode == EXIT_REQUEUE
-    assert time.monotonic() - begin < 5
     found = newest_checkpoint(tmp_path / "state")
     assert found is not None
-    assert 0 < found[1]["iteration"] < 390
+    assert found[1]["iteration"] == 11, "it saves after the iteration that it is in"
     weights = run_here(PreparedDataset.open(unbroken / "data"), tmp_path, **options)
     assert weights == (unbroken / "out" / "weights.safetensors").read_bytes()

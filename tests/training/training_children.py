@@ -39,6 +39,8 @@ def _train(root: str, run: str, models: str, options: dict[str, Any]) -> None:
     os.environ.update(options.pop("environment", {}), SEGBENCH_MODELS_PATH=models)
     if options.pop("own_group", False):
         os.setpgrp()
+    if "gate" in options:
+        options.pop("gate").hold_here()
     if "die_at_fsync" in options:
         _die_at_fsync(options.pop("die_at_fsync"))
     from segbench.prepared import PreparedDataset
