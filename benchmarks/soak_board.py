@@ -166,8 +166,9 @@ def differences(board: Board, unbroken: Board) -> list[str]:
     for name in sorted(found & expected):
         if name.startswith("report/"):  # holds times; see differs_from_a_fresh_site
             continue
-        if _content(board.results / name) != _content(unbroken.results / name):
-            wrong.append(f"{name}: differs")
+        where = _unequal(_content(board.results / name), _content(unbroken.results / name))
+        if where is not None:
+            wrong.append(f"{name}: differs {where}".rstrip())
     return wrong + differs_from_a_fresh_site(board)
 
 
@@ -204,6 +205,21 @@ def _content(path: Path) -> Any:
     if path.suffix == ".jsonl":
         return [_timeless(json.loads(line)) for line in path.read_bytes().splitlines()]
     return path.read_bytes() if path.name != "table.csv" else list(_csv(path))
+
+
+def _unequal(one: Any, other: Any) -> str | None:
+    """Return the place of the first difference of two values, None where they are equal."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        pairs = [(key, one[key], other[key]) for key in one]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(i), *both) for i, both in enumerate(zip(one, other, strict=True))]
+    else:
+        short = isinstance(one, str | int | float) and isinstance(other, str | int | float)
+        return None if one == other else f": {one}, unbroken {other}" if short else ""
+    for key, first, second in pairs:
+        if (where := _unequal(first, second)) is not None:
+            return f"at {key} {where.removeprefix('at ')}"
+    return None
 
 
 def _csv(path: Path) -> Iterator[list[str]]:

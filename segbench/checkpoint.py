@@ -90,6 +90,11 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def damaged_checkpoints(folder: Path) -> list[str]:
+    """Return the names of the checkpoints that were set aside, for the record of a run."""
+    return sorted(path.stem for path in folder.glob("checkpoint-*.pt.broken"))
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint onto the CPU without running code from it.
 

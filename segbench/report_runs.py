@@ -278,7 +278,10 @@ def train_log(results: Path, run: Run) -> list[dict[str, Any]]:
         return []
 
 
-_TRAINING = ("iterations", "images_seen", "attempts", "device", "precision", "threads", "processes")
+_TRAINING = (
+    "iterations", "images_seen", "attempts", "damaged_checkpoints", "device", "precision",
+    "threads", "processes",
+)  # fmt: skip
 
 
 def provenance_rows(run: Run, facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

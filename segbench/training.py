@@ -21,7 +21,7 @@ from torch import Tensor
 
 from segbench import provenance
 from segbench.building import build_model, save_weights
-from segbench.checkpoint import clear_checkpoints
+from segbench.checkpoint import clear_checkpoints, damaged_checkpoints
 from segbench.data import Batch, batches_of, train_loader
 from segbench.distributed import process_group
 from segbench.errors import EXIT_REQUEUE, DataError, TrainingError
@@ -249,6 +249,7 @@ def _facts(run: RunState, dataset: PreparedDataset) -> dict[str, Any]:
         "iterations": run.counters.iteration,
         "images_seen": run.counters.images_seen,
         "attempts": run.lease.attempt if run.lease else 1,
+        "damaged_checkpoints": damaged_checkpoints(run.folder),
         "wall_time_s": round(run.counters.time_s, 3),
         "device": torch.cuda.get_device_name(run.device) if cuda else "cpu",
         "precision": str(dtype or torch.float32).removeprefix("torch."),
