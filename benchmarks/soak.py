@@ -16,7 +16,6 @@ import datetime
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -42,8 +41,9 @@ HOWS = (
 )
 """Signals and whom they hit; each kind in this share."""
 POLL_S = 0.02
-LOCKED = re.compile(r"cannot be locked|is held by|another launch", re.I)
-"""What a launch says that was refused because of another one."""
+REFUSED = 3
+"""Exit code of a launch into a results folder that another one writes into."""
+LAUNCHES_A_KILL = 4
 
 
 @dataclass
@@ -59,7 +59,6 @@ class Soak:
     launches: int = 0
     missed: int = 0
     refused: int = 0
-    unlocked: int = 0
     orphans: int = 0
     wrong: list[str] = field(default_factory=list)
     """Files that differ from those of the unbroken board."""
@@ -67,18 +66,19 @@ class Soak:
 
     def finish(self, board: Board) -> None:
         """Launch a board until it is done, killing what is due on the way."""
-        while True:
-            code = self._launch(board)
-            self.launches += 1
-            if code == 0:
-                break
-            if board.launches > 40 + 2 * len(self.kills):
+        while (code := self._launch(board)) != 0:
+            if board.launches > LAUNCHES_A_KILL * (len(self.kills) + 3):
                 raise SystemExit(f"no end of {board.folder}:\n{board.log.read_text()[-3000:]}")
-            self._clear_the_way(board)
+            if code == REFUSED:
+                self.refused += 1
+                if not board.processes():
+                    self.problems.append(f"refused by a dead one: {board.log.read_text()[-300:]}")
+                board.settle(300)
         for process in board.settle(60):
             self.problems.append(f"left running: {' '.join(process.arguments)}")
 
     def _launch(self, board: Board) -> int:
+        self.launches += 1
         launcher, seen, hit = board.launch(), set(), None
         victim: tuple[Process, float] | None = None
         while launcher.poll() is None:
@@ -134,18 +134,6 @@ class Soak:
             flush=True,
         )
         return f"{name} {target}"
-
-    def _clear_the_way(self, board: Board) -> None:
-        """Wait for a living holder of the lock; take a stale lock away by hand, and count it."""
-        log = board.log.read_text(errors="replace")
-        if not LOCKED.search(log):
-            return
-        self.refused += 1
-        if board.processes():
-            board.settle(300)
-        else:
-            board.unlock()
-            self.unlocked += 1
 
 
 def _find(living: Sequence[Process], pid: int) -> Process | None:
@@ -219,7 +207,7 @@ def _summary(soak: Soak, *, seed: int, boards: int, left: Counter[str]) -> dict[
     resumed = [k["checkpoint"] for k in soak.kills if k["checkpoint"] is not None]
     facts = {
         "kills": len(soak.kills), "seed": seed, "boards": boards, "launches": soak.launches,
-        "refused": soak.refused, "unlocked_by_hand": soak.unlocked, "orphans": soak.orphans,
+        "refused": soak.refused, "orphans": soak.orphans,
         "trainings_killed": sum(k["stage"] == "train" for k in soak.kills),
         "resumed_from": sorted(resumed), "differences": len(soak.wrong),
         "processes_left": left["processes_left"], "locks_left": left["locks_left"],

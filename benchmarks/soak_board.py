@@ -34,6 +34,8 @@ TIMES = {
     "time_s", "wall_time_s", "worst_latency_ms",
 }  # fmt: skip
 """Keys of facts that no two runs share."""
+NOT_COMPARED = {".launch", "logs", "state", "partial"}
+"""Folders of a board that hold how it was made: who wrote, attempts, boards of failed launches."""
 HALF = re.compile(r"\.tmp$|\.part$|\.building$|\.old$|\.new$")
 
 
@@ -105,14 +107,6 @@ class Board:
     def log(self) -> Path:
         """All that the current launch has printed."""
         return self.folder / f"launch{self.launches}.log"
-
-    def unlock(self) -> None:
-        """Take away the lock of Snakemake by hand."""
-        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        subprocess.run(
-            [*snakemake, "--configfile", "board.yaml", "--unlock"], cwd=self.folder,
-            env=self.environment(), check=True, capture_output=True,
-        )  # fmt: skip
 
     def processes(self) -> list[Process]:
         """Return the living processes of this board, orphans included, oldest first."""
@@ -187,16 +181,19 @@ def differs_from_a_fresh_site(board: Board) -> list[str]:
 
 def left_over(board: Board) -> tuple[int, int, list[str]]:
     """Return how many processes and locks are left, and the half files by name."""
-    locks = list((board.folder / ".snakemake").glob("locks/*"))
+    from segbench.launch import launch_finding
+
+    locks = [*board.folder.glob(".snakemake/locks/*")]
+    locks += [] if launch_finding(board.results)["status"] == "ok" else [board.results / ".launch"]
     half = [path for path in board.results.rglob("*") if HALF.search(path.name)]
     half += (board.folder / ".snakemake").glob("incomplete/*")
     return len(board.processes()), len(locks), [str(p.relative_to(board.folder)) for p in half]
 
 
 def _files(results: Path) -> set[str]:
-    """Return the files of a board that must be there and equal: no logs, no state of trainings."""
+    """Return the files of a board that must be there and equal."""
     names = (str(p.relative_to(results)) for p in results.rglob("*") if p.is_file())
-    return {name for name in names if name.split("/")[0] not in ("logs", "state", "partial")}
+    return {name for name in names if name.split("/")[0] not in NOT_COMPARED}
 
 
 def _content(path: Path) -> Any:
