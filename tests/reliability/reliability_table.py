@@ -135,32 +135,39 @@ def _last(tests: list[str], results: Results) -> str:
 def _soak_section(soak: Mapping[str, Any] | None) -> str:
     if soak is None:
         return ""
-    facts = soak["facts"]
-    lines = [
+    facts, stages = soak["facts"], soak["stages"]
+    keys = list(next(iter(stages.values())))
+    resumed = ", ".join(map(str, facts["resumed_from"])) or "none"
+    return "\n".join([
         "", "## Soak", "",
-        f"`python benchmarks/soak.py --kills {facts['kills']} --seed {facts['seed']}`: "
-        f"{facts['kills']} kills at random moments of {facts['boards']} small boards "
-        f"({facts['jobs']} jobs each), each followed by a new launch until the board is done. "
-        f"Afterwards weights, predictions, counts, records and the numbers of the site are "
-        f"compared with those of an unbroken run: "
-        f"{'all equal, bit for bit' if not facts['differences'] else 'NOT equal'}. "
-        f"{_left(facts)} {facts['hardware']}, {facts['date']}, commit {facts['commit']}.",
-        "",
-        "| Stage | Kills | SIGKILL | SIGTERM | SIGINT | the step | all | Snakemake | launcher |",
-        "| --- " * 9 + "|",
-    ]  # fmt: skip
-    keys = ("kills", "SIGKILL", "SIGTERM", "SIGINT", "step", "all", "snakemake", "launcher")
-    for stage, row in soak["stages"].items():
-        lines.append(f"| {stage} | " + " | ".join(str(row[key]) for key in keys) + " |")
-    lines += ["", f"Launches: {facts['launches']}. {facts['resumed_text']}"]
-    return "\n".join(lines) + "\n"
+        f"`python benchmarks/soak.py --kills {facts['kills']} --seed {facts['seed']}`, "
+        f"{facts['date']}, commit {facts['commit']}, {facts['hardware']}, "
+        f"{facts['minutes']:.0f} minutes: {facts['boards']} small boards of three rows were killed "
+        f"{facts['kills']} times at random moments and launched {facts['launches']} times, until "
+        f"they were done. {_equal(facts)} {_left(facts)} Of {facts['trainings_killed']} killed "
+        f"trainings these had a checkpoint, and went on from its iteration (of 24): {resumed}.", "",
+        "| Stage | " + " | ".join(keys) + " |", "| --- " * (len(keys) + 1) + "|",
+        *(f"| {' | '.join([name, *map(str, row.values())])} |" for name, row in stages.items()), "",
+        "Hit were the process of the step alone, all processes, Snakemake alone or `segbench run` "
+        "alone. SIGINT goes to the process group, as Ctrl-C does.", "",
+    ])  # fmt: skip
+
+
+def _equal(facts: Mapping[str, Any]) -> str:
+    if facts["differences"]:
+        return f"{facts['differences']} files DIFFER from those of an unbroken run."
+    return (
+        "Weights, logs of the trainings, predictions, counts, scores, records and site equal those "
+        "of an unbroken run, times left out, to the last bit."
+    )
 
 
 def _left(facts: Mapping[str, Any]) -> str:
-    counted = {name: facts[name] for name in ("processes_left", "locks_left", "half_files")}
+    names = ("processes_left", "locks_left", "half_files", "orphans")
+    counted = {name: facts[name] for name in names}
     if not any(counted.values()):
         return "No process, no lock and no half file was left."
-    return ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counted.items()) + "."
+    return "LEFT: " + ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in counted.items()) + "."
 
 
 def read_json(path: Path) -> Any:
