@@ -160,7 +160,10 @@ def is_checkout(folder: Path) -> bool:
 def _refuse_overlap(
     place: Path, out: Path, item: Input, option: str, fix: str, replaced: bool
 ) -> None:
-    source = Path(item.path).resolve()
+    try:
+        source = Path(item.path).resolve()
+    except (OSError, RuntimeError):  # what is read complains of its own loop of links
+        return
     if same(place, source):
         raise ConfigError(f"{option}: {out} is the input {item.what}", fix=fix)
     if replaced and holds(place, source):

@@ -38,12 +38,14 @@ child.stdout.readline()
 print(child.pid, flush=True)
 time.sleep(600)
 """
+HELD = 'print("cleaning", flush=True); sys.stdin.readline()'
 STUCK = 'print("cleaning", flush=True); time.sleep(600)'
 
 
 def start(file: Path, *, sigint: str = "default_int_handler", clean: str = "pass"):
     code = COMMAND.format(sigint=sigint, clean=clean)
-    child = subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", code, str(file)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout and child.stdout.readline() == b"ready\n"
     return child
 
@@ -55,10 +57,13 @@ def start(file: Path, *, sigint: str = "default_int_handler", clean: str = "pass
 def test_a_signal_cleans_up_and_has_its_exit_code(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    with start(tmp_path / "file") as child:
+    with start(tmp_path / "file", clean=HELD) as child:
+        assert child.stdout and child.stdin
         child.send_signal(number)
+        assert child.stdout.readline() == b"cleaning\n"
         child.send_signal(signal.SIGTERM)  # handed on by the process in front: no second request
-        assert child.wait(60) == code
+        child.communicate(b"go on\n", timeout=60)
+        assert child.returncode == code
     assert (tmp_path / "file").read_text() == "cleaned"
 
 

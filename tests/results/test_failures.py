@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from segbench import cluster
+from segbench.digest_cache import DigestCache
 from segbench.failures import Failure, explain, last_words
-from segbench.formats import write_json
 from segbench.lease import Lease
 from segbench.plan import Plan, load_plan
+from segbench.result_checks import ResultChecks
 from segbench.results import _cell, collect
 
 CONFIG = """\
@@ -161,12 +162,16 @@ def test_records_without_the_task(board: Board) -> None:
     assert board.why().reason == "evaluate: its records lack the scores of this task"
 
 
-def test_a_profile_that_failed_alone_costs_nothing(board: Board) -> None:
+def test_a_profile_that_failed_alone_costs_nothing(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
     board.done(*STAGES)
     record = {"task": "semantic", "scores": {"miou": 0.5}, "per_class": [], "protocol": "p"}
-    write_json(board.root / RESULTS["evaluate"].format("fcn_tiny"), {"records": [record]})
+    monkeypatch.setattr(ResultChecks, "record", lambda *_: record)
     board.log("profile", "error: out of memory\n", hour=3)
-    cell = _cell(board.plan, board.plan.by_key["digit_scenes", "fcn_tiny", 0], "semantic")
+    checks = ResultChecks(board.root, DigestCache(board.root))
+    row = board.plan.by_key["digit_scenes", "fcn_tiny", 0]
+    cell = _cell(board.plan, checks, row, "semantic")
     assert (cell["status"], cell["reason"]) == ("ok", "")
 
 
