@@ -9,7 +9,7 @@ from typing import Any
 
 from segbench.errors import ConfigError
 from segbench.older_folders import json_object
-from segbench.paths import Input, same
+from segbench.paths import Input, resolved, same
 
 TABLE_START = "dataset,experiment,display_name,kind,seed,task,"
 """How a ``table.csv`` begins."""
@@ -39,7 +39,7 @@ def output_json(
         if place.suffix != ".json":
             raise ConfigError(f"{option}: expected a name that ends in .json, found {out}", fix=fix)
         for item in inputs:
-            if same(place, Path(item.path).resolve()):
+            if same(place, resolved(item.path)):
                 raise ConfigError(f"{option}: {out} is the input {item.what}", fix=fix)
         if _has_content(place) and not ours(json_object(place)):
             raise ConfigError(f"{option}: {out} is there and is not {what}", fix=fix)

@@ -24,7 +24,7 @@ from segbench.errors import ConfigError, DataError
 from segbench.folder_lock import sole_writer
 from segbench.formats import write_json
 from segbench.older_folders import json_object, unknown_files
-from segbench.paths import Input, output_place
+from segbench.paths import Input, output_place, resolved
 
 MARKER = ".segbench.json"
 SCHEMA = 1
@@ -168,7 +168,7 @@ def check_updatable(
         reason = _not_ours(place, kind, ours, files)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
-    read = {Path(item.path).resolve(): item.what for item in inputs}
+    read = {resolved(item.path): item.what for item in inputs}
     for name in files:
         if place / name in read:
             reason = f"has {name}, which is the input {read[place / name]}"

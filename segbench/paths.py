@@ -160,10 +160,7 @@ def is_checkout(folder: Path) -> bool:
 def _refuse_overlap(
     place: Path, out: Path, item: Input, option: str, fix: str, replaced: bool
 ) -> None:
-    try:
-        source = Path(item.path).resolve()
-    except (OSError, RuntimeError):  # what is read complains of its own loop of links
-        return
+    source = resolved(item.path)
     if same(place, source):
         raise ConfigError(f"{option}: {out} is the input {item.what}", fix=fix)
     if replaced and holds(place, source):
@@ -172,6 +169,14 @@ def _refuse_overlap(
         raise ConfigError(
             f"{option}: {out} lies inside the input {item.what} ({item.path})", fix=fix
         )
+
+
+def resolved(path: Path) -> Path:
+    """Return a path without links; one that cannot be followed as it is, for who reads it."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):
+        return Path(path).absolute()
 
 
 def same(a: Path, b: Path) -> bool:

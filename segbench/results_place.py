@@ -13,7 +13,16 @@ from segbench.config import Config
 from segbench.errors import ConfigError
 from segbench.output_files import refuse_foreign_csv
 from segbench.output_folder import check_replaceable, read_marker
-from segbench.paths import CHECKOUT, SOURCES, Input, holds, is_checkout, output_place, same
+from segbench.paths import (
+    CHECKOUT,
+    SOURCES,
+    Input,
+    holds,
+    is_checkout,
+    output_place,
+    resolved,
+    same,
+)
 
 OWN_FOLDERS = ("data", "state", "logs", "report", "partial")
 """Folders of results in which nothing that is read may lie."""
@@ -42,7 +51,7 @@ def check_results(config: Config, source: str) -> None:
                 )
     for item in _inputs(config):
         for name in OWN_FOLDERS:
-            where, read = place / name, Path(item.path).resolve()
+            where, read = place / name, resolved(item.path)
             if same(where, read) or holds(where, read):
                 raise ConfigError(
                     f"{source}: the input {item.what} ({item.path}) lies in {name}/ of "
