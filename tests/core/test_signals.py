@@ -17,6 +17,7 @@ from segbench.stopping import ONE_KEYSTROKE_S
 COMMAND = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.{sigint})
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 from pathlib import Path
 import segbench.cli
 def work(**_):
