@@ -8,7 +8,7 @@ import subprocess
 
 from snakemake.utils import min_version
 
-from segbench.cluster import keeps_accounting
+from segbench.workflow.slurm import keeps_accounting
 
 min_version("9.10")
 
@@ -43,7 +43,7 @@ onstart:
             stand_in = Path(workflow.basedir) / "workflow" / "no_accounting"
             os.environ["PATH"] = f"{stand_in}:{os.environ['PATH']}"
         subprocess.Popen(
-            [sys.executable, "-m", "segbench.watchdog", str(os.getpid())],
+            [sys.executable, "-m", "segbench.workflow.watchdog", str(os.getpid())],
             start_new_session=True,
         )
 

@@ -15,12 +15,12 @@ import numpy as np
 import workloads
 from timing import compare
 
-from segbench import stats
-from segbench.bootstrap import resample_weights
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.semantic import SemanticCounts, scores
-from segbench.ties import tie_groups
+from segbench.evaluation.semantic.counts import SemanticCounts, scores
+from segbench.statistics import comparison as stats
+from segbench.statistics.bootstrap import resample_weights
+from segbench.statistics.ties import tie_groups
 
 POOLED, COCO, PQ = (
     get_protocol(name) for name in ("semantic-pooled", "coco-instances", "coco-panoptic")

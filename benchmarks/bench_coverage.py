@@ -16,8 +16,8 @@ import time
 import numpy as np
 from coverage_worlds import World
 
-from segbench import stats
 from segbench.evaluation.protocol import get_protocol
+from segbench.statistics import comparison as stats
 
 SCORES = {
     "instance": ("coco-instances", "ap"),

@@ -16,7 +16,7 @@ import numpy as np
 from skimage import data, transform
 from timing import compare
 
-from segbench.postprocess.dense_crf import CrfSettings, dense_crf
+from segbench.inference.dense_crf import CrfSettings, dense_crf
 
 SIZE = 321
 CLASSES = 21

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from segbench.datasets.fetch.client import Client
-from segbench.datasets.fetch.containers import container_kind
-from segbench.datasets.fetch.digests import Expected
-from segbench.datasets.fetch.transfer import Policy, fetch
-from segbench.datasets.fetch.unpack import Limits, unpack
+from segbench.datasets.download.client import Client
+from segbench.datasets.download.containers import container_kind
+from segbench.datasets.download.digests import Expected
+from segbench.datasets.download.transfer import Policy, fetch
+from segbench.datasets.download.unpack import Limits, unpack
 
 
 def main() -> None:

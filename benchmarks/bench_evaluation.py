@@ -26,12 +26,15 @@ from pycocotools import coco
 from pycocotools.cocoeval import COCOeval
 from timing import compare
 
-from segbench import speed, stats
-from segbench.evaluation import instance, panoptic, semantic
-from segbench.evaluation.panoptic_files import evaluate_panoptic
+from segbench.core.types import Category, CategoryTable
+from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, read_label_map, read_panoptic_ids
-from segbench.types import Category, CategoryTable
+from segbench.evaluation.semantic import counts as semantic
+from segbench.formats import kernel_loading as speed
+from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.statistics import comparison as stats
 
 POOLED, PQ, COCO = (
     get_protocol(name) for name in ("semantic-pooled", "coco-panoptic", "coco-instances")

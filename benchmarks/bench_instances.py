@@ -46,10 +46,10 @@ numbers = None
 """
 IMPORTS = """
 from pathlib import Path
-from segbench.evaluation.instance import match, match_files, scores
+from segbench.evaluation.instance.average_precision import match, match_files, scores
 from segbench.evaluation.protocol import get_protocol
 import numpy as np
-import segbench.evaluation._ap_kernels, segbench.evaluation._coco_reading
+import segbench.evaluation.instance.ap_kernels, segbench.evaluation.instance.reading
 from segbench.evaluation import _rle_kernels
 nothing = np.zeros(1, dtype=np.int64)
 _rle_kernels.intersect(nothing, 0, nothing, 0)  # starts numba

@@ -24,8 +24,8 @@ from PIL import Image
 from workloads import panoptic_pair
 
 from segbench.datasets import dataset_info
-from segbench.formats import id2rgb
-from segbench.png import encode_png
+from segbench.formats.label_maps import id2rgb
+from segbench.formats.png import encode_png
 
 SCENES = 24
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import workloads
 
-from segbench.formats import read_json, write_json
+from segbench.formats.label_maps import read_json, write_json
 
 DIFFERENT = 60
 
@@ -61,7 +61,7 @@ def write_semantic(folder, number, name=""):
 
 
 def count_panoptic(folder, workers):
-    from segbench.evaluation.panoptic_files import evaluate_panoptic
+    from segbench.evaluation.panoptic.files import evaluate_panoptic
 
     return evaluate_panoptic(
         folder / "truth.json", folder / "prediction.json",
@@ -70,8 +70,8 @@ def count_panoptic(folder, workers):
 
 
 def count_semantic(folder, workers):
-    from segbench.evaluation.label_folders import count_folder
     from segbench.evaluation.protocol import get_protocol
+    from segbench.evaluation.semantic.folders import count_folder
 
     protocol = get_protocol("semantic-pooled")
     sides = (folder / "truth", folder / "prediction")
@@ -108,7 +108,7 @@ def report_start(folder):
 
 def measure(task, folder, workers):
     """Count in this process, the compiled loops ready; print what it took as JSON."""
-    from segbench import speed
+    from segbench.formats import kernel_loading as speed
 
     speed.load()
     TASKS[task][1](folder.parent / "warm", 1)

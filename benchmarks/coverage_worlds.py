@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segbench.evaluation.instance import InstanceCounts
-from segbench.evaluation.panoptic import PanopticCounts
-from segbench.evaluation.semantic import SemanticCounts
+from segbench.evaluation.instance.average_precision import InstanceCounts
+from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
+from segbench.evaluation.semantic.counts import SemanticCounts
 
 COCO = (0.54, 0.12, 0.062, 0.04, 0.036, 0.031, 0.028, 0.024, 0.02, 0.018, 0.014, 0.009, 0.0017)
 """Share of COCO's validation images that show a class; thirteen of 80, the commonest first."""

@@ -218,7 +218,7 @@ def _summary(soak: Soak, *, seed: int, boards: int, left: Counter[str]) -> dict[
 
 
 def _hardware() -> str:
-    from segbench.provenance import hardware
+    from segbench.core.provenance import hardware
 
     facts = hardware()
     return f"{facts['cores']} cores ({facts['cpu']})"

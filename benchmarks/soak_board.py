@@ -181,7 +181,7 @@ def differs_from_a_fresh_site(board: Board) -> list[str]:
 
 def left_over(board: Board) -> tuple[int, int, list[str]]:
     """Return how many processes and locks are left, and the half files by name."""
-    from segbench.launch import launch_finding
+    from segbench.workflow.launch import launch_finding
 
     locks = [*board.folder.glob(".snakemake/locks/*")]
     locks += [] if launch_finding(board.results)["status"] == "ok" else [board.results / ".launch"]

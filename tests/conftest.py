@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from segbench import speed
+from segbench.formats import kernel_loading as speed
 
 
 def pytest_configure():

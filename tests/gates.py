@@ -1,6 +1,6 @@
 """Gates: a process that a test wants to catch stops at one and cannot get past it.
 
-    gate = Gate(tmp_path / "gate", "segbench.training:_advance", calls=12, words=["fcn_tiny"])
+    gate = Gate(tmp_path / "gate", "segbench.training.loop:_advance", calls=12, words=["fcn_tiny"])
     process = subprocess.Popen(command, env=environment(gate))
     pid = gate.arrival(process)     # 12 iterations are done, and the 13th has not begun
     os.kill(pid, signal.SIGKILL)    # however fast or slow the machine is

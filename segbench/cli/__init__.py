@@ -46,7 +46,7 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from segbench.errors import did_you_mean
+        from segbench.core.errors import did_you_mean
 
         if cmd_name not in COMMANDS:
             ctx.fail(f"No such command '{cmd_name}'.{did_you_mean(cmd_name, COMMANDS)}")
@@ -66,15 +66,15 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with the code of this module's docstring."""
-    from segbench import stopping
-    from segbench.faults import exit_codes
+    from segbench.core import stopping
+    from segbench.core.faults import exit_codes
 
     stopping.listen()
     exit_codes(_command)
 
 
 def _command() -> int:
-    from segbench import stopping
+    from segbench.core import stopping
 
     try:
         return int(cli.main(prog_name="segbench", standalone_mode=False) or 0)

@@ -10,7 +10,7 @@ import click
 from segbench.cli import output
 
 if TYPE_CHECKING:
-    from segbench.datasets.checks import Report
+    from segbench.datasets.prepare.checks import Report
 
 DATA_ROOT = Path("results/data")
 
@@ -34,8 +34,8 @@ def check_data(
     --raw or what `segbench download` has put into results/raw/NAME. Nothing is written. The
     exit code is 1 when there are errors; warnings leave it 0.
     """
-    from segbench.cli.data import parse_options
-    from segbench.pool import available_cores
+    from segbench.cli.download import parse_options
+    from segbench.core.pool import available_cores
 
     report = _check(target, raw, parse_options(options), workers or available_cores())
     if as_json:
@@ -46,10 +46,10 @@ def check_data(
 
 
 def _check(target: str, raw: Path | None, options: dict[str, object], workers: int) -> Report:
-    from segbench.datasets.checks import check_prepared, check_raw
-    from segbench.datasets.raw_folder import downloaded_raw
-    from segbench.datasets.writer import open_sources
-    from segbench.prepared import PreparedDataset
+    from segbench.datasets.download.raw_folder import downloaded_raw
+    from segbench.datasets.prepare.checks import check_prepared, check_raw
+    from segbench.datasets.prepare.writer import open_sources
+    from segbench.formats.prepared import PreparedDataset
 
     for folder in (Path(target), DATA_ROOT / target):
         if raw is None and (folder / "dataset.json").is_file():

@@ -10,8 +10,8 @@ import click
 from segbench.cli import output
 
 if TYPE_CHECKING:
-    from segbench.scored import Scored
-    from segbench.stats import Comparison
+    from segbench.statistics.comparison import Comparison
+    from segbench.statistics.scored_folders import Scored
 
 TASKS = ("semantic", "instance", "panoptic")
 FOLDER = output.PATH
@@ -37,10 +37,10 @@ def compare(
     with counts.npz from `segbench evaluate` or `segbench score --out`. The interval is a paired
     bootstrap over images; the spread over training seeds is printed apart.
     """
-    from segbench import stats
     from segbench.evaluation.protocol import get_protocol
-    from segbench.evaluation.weighted import HEADLINE
-    from segbench.scored import check_comparable, load_scored
+    from segbench.evaluation.resampled import HEADLINE
+    from segbench.statistics import comparison as stats
+    from segbench.statistics.scored_folders import check_comparable, load_scored
 
     rows = [load_scored(folder, split=split, task=task) for folder in (a, b)]
     check_comparable(*rows, any_protocol=protocol is not None)
@@ -66,8 +66,8 @@ def _metric(metric: str, row: Scored) -> str:
 def _seeds(row: Scored, protocol: Any, metric: str) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from segbench.evaluation.weighted import statistic
-    from segbench.stats import seed_spread
+    from segbench.evaluation.resampled import statistic
+    from segbench.statistics.comparison import seed_spread
 
     return asdict(seed_spread([statistic(run, protocol, metric).estimate for run in row.runs]))
 

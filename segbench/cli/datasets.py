@@ -10,7 +10,7 @@ import click
 from segbench.cli import output
 
 if TYPE_CHECKING:
-    from segbench.types import DatasetInfo
+    from segbench.core.types import DatasetInfo
 
 ROOT = click.option(
     "--root", type=output.PATH, default=Path("results/data"), show_default=True,
@@ -43,7 +43,7 @@ def datasets(ctx: click.Context, as_json: bool, root: Path, raw_root: Path) -> N
 
 
 def _row(info: DatasetInfo, root: Path, raw_root: Path) -> dict[str, Any]:
-    from segbench.datasets.inventory import presence_of
+    from segbench.datasets.download.inventory import presence_of
 
     here = presence_of(info, data_root=root, raw_root=raw_root)
     return {
@@ -72,7 +72,7 @@ def _source(info: DatasetInfo) -> str:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as people read it."""
-    from segbench.datasets.inventory import size_text
+    from segbench.datasets.download.inventory import size_text
 
     raw = size_text(row["raw_bytes"]) if row["raw"] else None
     prepared = f"{row['images']} images, {size_text(row['prepared_bytes'])}"
@@ -96,7 +96,7 @@ def show(name: str, root: Path, raw_root: Path, as_json: bool) -> None:
     import dataclasses
 
     from segbench.datasets import dataset_info
-    from segbench.datasets.inventory import archive_facts, presence_of
+    from segbench.datasets.download.inventory import archive_facts, presence_of
 
     info = dataset_info(name)
     here = presence_of(info, data_root=root, raw_root=raw_root)
@@ -136,7 +136,7 @@ def _facts(info: DatasetInfo) -> dict[str, Any]:
 
 
 def _print_archives(archives: list[dict[str, Any]]) -> None:
-    from segbench.datasets.inventory import size_text
+    from segbench.datasets.download.inventory import size_text
 
     rows = [
         {

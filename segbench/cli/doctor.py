@@ -15,10 +15,11 @@ from segbench.cli import output
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(results: Path, as_json: bool) -> None:
     """Check packages, GPU, disk and Slurm; exit 1 when something needed is missing."""
-    from segbench import __version__, provenance
-    from segbench.cluster import check_slurm
-    from segbench.launch import launch_finding
-    from segbench.machine import findings
+    from segbench import __version__
+    from segbench.core import provenance
+    from segbench.workflow.launch import launch_finding
+    from segbench.workflow.machine import findings
+    from segbench.workflow.slurm import check_slurm
 
     rows = [*findings(results), launch_finding(results), *check_slurm()]
     commit, dirty = provenance.git_commit()

@@ -14,7 +14,7 @@ _SHAPES = {"segm": "masks", "bbox": "boxes"}
 
 def check(task: str, truth: Path) -> None:
     """Refuse files whose errors cannot be split; ``ConfigError``."""
-    from segbench.errors import ConfigError
+    from segbench.core.errors import ConfigError
 
     if task != "instance" or truth.suffix != ".json":
         raise ConfigError(
@@ -25,7 +25,7 @@ def check(task: str, truth: Path) -> None:
 
 def split(truth: Path, results: Path) -> dict[str, Any]:
     """Return the errors of masks and boxes as a record holds them."""
-    from segbench.evaluation.tide import split_files
+    from segbench.evaluation.instance.tide import split_files
 
     return {shape: found.as_dict() for shape, found in split_files(truth, results).items()}
 

@@ -11,8 +11,8 @@ import click
 from segbench.cli import error_split, output
 
 if TYPE_CHECKING:
-    from segbench.prepared import PreparedDataset
-    from segbench.types import Task
+    from segbench.core.types import Task
+    from segbench.formats.prepared import PreparedDataset
 
 
 RECORDS = "records.json"
@@ -42,11 +42,11 @@ def evaluate(
 
     records.json is written last of all; without it the scores are unfinished.
     """
-    from segbench.manifest import check_folder, read_manifest
-    from segbench.output_folder import updating
-    from segbench.paths import Input
-    from segbench.prepared import PreparedDataset
-    from segbench.records import write_records
+    from segbench.core.output_folder import updating
+    from segbench.core.paths import Input
+    from segbench.formats.manifest import check_folder, read_manifest
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.workflow.record import write_records
 
     dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
     check_folder(predictions, manifest, dataset, split)
@@ -70,7 +70,7 @@ def evaluate(
 
 def _is_evaluation(folder: Path) -> bool:
     """Say whether a folder without a marker was written by an earlier version."""
-    from segbench.older_folders import is_record, json_object
+    from segbench.core.older_folders import is_record, json_object
 
     if isinstance(json_object(folder / RECORDS).get("records"), list):
         return True
@@ -78,8 +78,8 @@ def _is_evaluation(folder: Path) -> bool:
 
 
 def _present(dataset: PreparedDataset, predictions: Path) -> tuple[str, ...]:
-    from segbench.errors import DataError
-    from segbench.manifest import FILES
+    from segbench.core.errors import DataError
+    from segbench.formats.manifest import FILES
 
     found = tuple(t for t in dataset.tasks if (predictions / FILES[t]).exists())
     if not found:
@@ -99,13 +99,13 @@ def _score(
     workers: int,
     boundary: bool,
 ) -> dict[str, Any]:
+    from segbench.evaluation.count_split import evaluate as score
     from segbench.evaluation.counts import load_counts
     from segbench.evaluation.explain import explain_parts
-    from segbench.evaluation.folder import evaluate as score
     from segbench.evaluation.protocol import get_protocol
-    from segbench.formats import write_json
-    from segbench.records import build_record
-    from segbench.stats import headline_intervals
+    from segbench.formats.label_maps import write_json
+    from segbench.statistics.comparison import headline_intervals
+    from segbench.workflow.record import build_record
 
     begin = time.monotonic()
     protocol_id = protocol or dataset.protocol(task)

@@ -37,8 +37,8 @@ def explain(
     """
     from segbench.cli.score import class_count
     from segbench.evaluation.explain import explain as explain_counts
-    from segbench.evaluation.label_folders import count_folder
     from segbench.evaluation.protocol import get_protocol
+    from segbench.evaluation.semantic.folders import count_folder
 
     chosen = get_protocol(protocol, task="semantic")
     found = count_folder(gt, pred, protocol=chosen, num_classes=class_count(chosen, num_classes))

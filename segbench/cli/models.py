@@ -20,7 +20,7 @@ def models(ctx: click.Context, as_json: bool, task: str | None) -> None:
     """List the architectures."""
     if ctx.invoked_subcommand is not None:
         return
-    from segbench.registry import model_infos
+    from segbench.models.registry import model_infos
 
     rows = [info.as_dict() for info in model_infos().values() if task in (None, info.task)]
     if as_json:
@@ -45,12 +45,12 @@ def show(name: str, num_classes: str | None, size: tuple[int, int], as_json: boo
     side of what a position can depend on, OFFSET where the first position's centre lies.
     """
     from segbench.cli.profile import classes_of
-    from segbench.errors import ConfigError
-    from segbench.registry import model_info
+    from segbench.core.errors import ConfigError
+    from segbench.models.registry import model_info
 
     info = model_info(name)
     classes = classes_of(name, num_classes or DEFAULT_CLASSES[info.task], None)
-    from segbench.stage_table import describe_model
+    from segbench.models.profiling.stages import describe_model
 
     try:
         found = describe_model(name, classes, input_size=size)

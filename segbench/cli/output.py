@@ -15,7 +15,7 @@ class _Expanded(click.Path):
     """A path in which ``~`` and variables count, where a shell has left them."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from segbench.paths import given
+        from segbench.core.paths import given
 
         name = "path" if param is None else (*param.opts, "path")[0]
         return super().convert(given(value, name), param, ctx)

@@ -10,7 +10,7 @@ import click
 from segbench.cli.output import PATH
 
 if TYPE_CHECKING:
-    from segbench.prepared import PreparedDataset
+    from segbench.formats.prepared import PreparedDataset
 
 
 @click.command()
@@ -32,11 +32,11 @@ def overlays(
     records are of another run, images are drawn in file order; `segbench collect` says what is
     wrong with the records.
     """
-    from segbench.manifest import check_folder, read_manifest
-    from segbench.output_folder import replacing
-    from segbench.paths import Input
-    from segbench.prepared import PreparedDataset
-    from segbench.report_overlays import write_overlays
+    from segbench.core.output_folder import replacing
+    from segbench.core.paths import Input
+    from segbench.formats.manifest import check_folder, read_manifest
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.report.pictures.overlays import write_overlays
 
     dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
     check_folder(predictions, manifest, dataset, split)
@@ -56,10 +56,10 @@ def _counts(
     dataset: PreparedDataset, predictions: Path, evaluation: Path, manifest: dict[str, Any]
 ) -> dict[str, Path | None]:
     """Return the tasks to draw, each with its counts where they are those of the predictions."""
-    from segbench.errors import DataError
-    from segbench.manifest import FILES
-    from segbench.progress import say
-    from segbench.records import check_counts, check_predictions, read_records
+    from segbench.core.errors import DataError
+    from segbench.core.progress import say
+    from segbench.formats.manifest import FILES
+    from segbench.workflow.record import check_counts, check_predictions, read_records
 
     try:
         found: dict[str, Path | None] = {}

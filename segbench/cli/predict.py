@@ -12,9 +12,9 @@ import click
 from segbench.cli import output
 
 if TYPE_CHECKING:
-    from segbench.prepared import PreparedDataset
-    from segbench.recipe import Recipe
-    from segbench.trained_run import TrainedRun
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.training.recipe import Recipe
+    from segbench.training.trained_run import TrainedRun
 
 DATA = click.option("--data", type=output.PATH, required=True, help="Prepared dataset.")
 SPLIT = click.option("--split", default="val", show_default=True)
@@ -45,16 +45,16 @@ def predict(
 
     The weights must be those that training wrote, of this recipe and of the dataset's classes.
     """
-    from segbench import provenance
-    from segbench.config import ORACLES
-    from segbench.manifest import write_manifest
-    from segbench.output_folder import check_replaceable, replacing
-    from segbench.paths import Input
-    from segbench.plan import shorten
-    from segbench.prepared import PreparedDataset
-    from segbench.recipe import inference_digest, load_recipe
-    from segbench.registry import model_info
-    from segbench.trained_run import TrainedRun
+    from segbench.core import provenance
+    from segbench.core.output_folder import check_replaceable, replacing
+    from segbench.core.paths import Input
+    from segbench.formats.manifest import write_manifest
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.models.registry import model_info
+    from segbench.training.recipe import inference_digest, load_recipe
+    from segbench.training.trained_run import TrainedRun
+    from segbench.workflow.config import ORACLES
+    from segbench.workflow.plan import shorten
 
     recipe, dataset = load_recipe(experiment), PreparedDataset.open(data)
     parts = tuple(part for part in ORACLES if part in oracles)
@@ -65,7 +65,7 @@ def predict(
     source = TrainedRun.open(run)
     recipe = shorten(recipe, iterations or source.iterations)
     weights_digest, trained = _checked(source, recipe, dataset, experiment), source.facts
-    from segbench.inference import predict_split
+    from segbench.inference.predict import predict_split
 
     begin = time.monotonic()
     with replacing(out, "predictions", inputs=inputs) as building:
@@ -99,7 +99,7 @@ def predict(
 
 def _checked(run: TrainedRun, recipe: Recipe, dataset: PreparedDataset, experiment: Path) -> str:
     """Return the digest of the weights once recipe, classes and weights are the run's own."""
-    from segbench.progress import say
+    from segbench.core.progress import say
 
     run.check_recipe(recipe, str(experiment))
     run.check_classes(dataset)
@@ -113,7 +113,7 @@ def _checked(run: TrainedRun, recipe: Recipe, dataset: PreparedDataset, experime
 
 def _row(experiment: str, name: str, oracles: Sequence[str]) -> dict[str, Any]:
     """Return how the row of the board is called, and which parts of it are the truth."""
-    from segbench.config import oracle_experiment, oracle_tag
+    from segbench.workflow.config import oracle_experiment, oracle_tag
 
     if not oracles:
         return {"kind": "trained", "experiment": experiment, "display_name": name, "oracles": []}
@@ -132,13 +132,13 @@ def _row(experiment: str, name: str, oracles: Sequence[str]) -> dict[str, Any]:
 @OUT
 def control(name: str, data: Path, split: str, out: Path) -> None:
     """Write the predictions of a control row: oracle, majority_class, all_void, shifted_labels."""
-    from segbench.config import CONTROLS
-    from segbench.controls import write_control
-    from segbench.errors import ConfigError, did_you_mean
-    from segbench.manifest import write_manifest
-    from segbench.output_folder import replacing
-    from segbench.paths import Input
-    from segbench.prepared import PreparedDataset
+    from segbench.core.errors import ConfigError, did_you_mean
+    from segbench.core.output_folder import replacing
+    from segbench.core.paths import Input
+    from segbench.formats.manifest import write_manifest
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.workflow.config import CONTROLS
+    from segbench.workflow.controls import write_control
 
     if name not in CONTROLS:
         raise ConfigError(

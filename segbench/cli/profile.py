@@ -45,15 +45,15 @@ def profile(
     full: bool, device: str | None, data: Path | None, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Profile MODEL: a registered id, or an experiment file (with its options and size)."""
-    from segbench.errors import ConfigError
-    from segbench.older_folders import is_profile
-    from segbench.output_files import output_json
-    from segbench.seal import write_sealed
+    from segbench.core.errors import ConfigError
+    from segbench.core.older_folders import is_profile
+    from segbench.core.output_files import output_json
+    from segbench.core.seal import write_sealed
 
     place = output_json(out, is_profile, "a profile of segbench") if out else None
     model_id, settings, size, threads = _target(model, options, input_size)
     classes = classes_of(model_id, num_classes, data)
-    from segbench.profiling import profile_model
+    from segbench.models.profiling.costs import profile_model
 
     try:
         result = profile_model(
@@ -73,9 +73,9 @@ def profile(
 def _target(
     model: str, options: tuple[str, ...], input_size: str | None
 ) -> tuple[str, dict[str, Any], tuple[int, int], int | None]:
-    from segbench.cli.data import parse_options
-    from segbench.recipe import load_recipe
-    from segbench.registry import model_info
+    from segbench.cli.download import parse_options
+    from segbench.models.registry import model_info
+    from segbench.training.recipe import load_recipe
 
     settings, size, threads = parse_options(options), (512, 512), None
     if model.endswith((".yaml", ".yml")):
@@ -88,9 +88,9 @@ def _target(
 
 def classes_of(model_id: str, text: str | None, data: Path | None) -> tuple[int, ...]:
     """Return what a model's builder takes, from ``--num-classes`` or a prepared dataset."""
-    from segbench.errors import ConfigError
-    from segbench.prepared import PreparedDataset
-    from segbench.registry import model_info
+    from segbench.core.errors import ConfigError
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.models.registry import model_info
 
     info = model_info(model_id)
     task = info.task

@@ -19,8 +19,8 @@ def protocols(name: str | None, task: str | None, as_json: bool) -> None:
     """List the protocols, or show the rule and source of one."""
     from typing import cast
 
+    from segbench.core.types import Task
     from segbench.evaluation import protocol
-    from segbench.types import Task
 
     chosen = cast("Task | None", task)
     found = protocol.protocols(task=chosen)

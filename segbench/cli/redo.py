@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from segbench.cli.board import CONFIG
+from segbench.cli.collect import CONFIG
 
 if TYPE_CHECKING:
-    from segbench.plan import Plan
-    from segbench.redo import Stage
+    from segbench.workflow.plan import Plan
+    from segbench.workflow.redo import Stage
 
 
 @click.command()
@@ -32,10 +32,10 @@ def redo(row: str, stage: str | None, config: Path, yes: bool) -> None:
     Only files that segbench wrote are removed, after a question. The next `segbench run` makes
     them anew. Refused while a launch writes into the results folder.
     """
-    from segbench.launch import own
-    from segbench.plan import load_plan
-    from segbench.progress import say
-    from segbench.redo import files_from, find_row, first_stage, remove, untrained
+    from segbench.core.progress import say
+    from segbench.workflow.launch import own
+    from segbench.workflow.plan import load_plan
+    from segbench.workflow.redo import files_from, find_row, first_stage, remove, untrained
 
     plan = load_plan(config)
     cell = find_row(plan, row)
@@ -56,7 +56,7 @@ def redo(row: str, stage: str | None, config: Path, yes: bool) -> None:
 
 def _show(plan: Plan, files: list[Path]) -> None:
     """Say which files will go: one line a folder, with their number and size."""
-    from segbench.progress import say
+    from segbench.core.progress import say
 
     numbers, sizes = Counter[Path](), Counter[Path]()
     for file in files:

@@ -30,12 +30,12 @@ def run(
     trainings save their state; a second one ends at once. Further options are handed to
     Snakemake.
     """
-    from segbench.plan import load_plan
-    from segbench.progress import say
-    from segbench.supervisor import Supervisor
+    from segbench.core.progress import say
+    from segbench.workflow.plan import load_plan
+    from segbench.workflow.supervisor import Supervisor
 
     plan = load_plan(config)
-    command = [sys.executable, "-m", "segbench.quiet_start", "snakemake"]
+    command = [sys.executable, "-m", "segbench.core.quiet_start", "snakemake"]
     command += ["--snakefile", str(_snakefile())]
     command += ["--configfile", str(config)]
     if profile:
@@ -53,7 +53,7 @@ def run(
 
 
 def _snakefile() -> Path:
-    from segbench.errors import ConfigError
+    from segbench.core.errors import ConfigError
 
     for folder in (Path.cwd(), ROOT):
         if (folder / "Snakefile").exists() and (folder / "workflow" / "rules").is_dir():
@@ -65,7 +65,7 @@ def _snakefile() -> Path:
 
 def _gpu_limit() -> list[str]:
     """Return the option that lets at most as many GPU jobs run as there are GPUs."""
-    from segbench.machine import gpus
+    from segbench.workflow.machine import gpus
 
     found = gpus()
     return ["--resources", f"gpu={len(found)}"] if found else []

@@ -57,12 +57,12 @@ def score(
     """
     from typing import cast
 
+    from segbench.core.output_folder import check_updatable, updating
+    from segbench.core.types import Task
+    from segbench.evaluation.count_split import score_parts
     from segbench.evaluation.counts import save_counts
-    from segbench.evaluation.folder import score_parts
     from segbench.evaluation.protocol import get_protocol
-    from segbench.formats import write_json
-    from segbench.output_folder import check_updatable, updating
-    from segbench.types import Task
+    from segbench.formats.label_maps import write_json
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
@@ -108,10 +108,10 @@ def score(
 
 
 def _place(out: Path | None, inputs: dict[str, Path | None]) -> dict[str, Any] | None:
-    """Return what ``--out`` means to ``segbench.output_folder``; None without it."""
-    from segbench.evaluation.cityscapes_json import INSTANCE_FILE, PIXEL_FILE
-    from segbench.older_folders import json_object
-    from segbench.paths import Input
+    """Return what ``--out`` means to ``segbench.core.output_folder``; None without it."""
+    from segbench.core.older_folders import json_object
+    from segbench.core.paths import Input
+    from segbench.evaluation.cityscapes.official_files import INSTANCE_FILE, PIXEL_FILE
 
     if out is None:
         return None
@@ -126,9 +126,9 @@ def _place(out: Path | None, inputs: dict[str, Path | None]) -> dict[str, Any] |
 
 def _intervals(parts: dict[str, Counts], protocol: Protocol) -> dict[str, dict[str, Any]]:
     """Return the interval of the main score, or why there is none."""
-    from segbench.bootstrap import MIN_IMAGES
-    from segbench.evaluation.weighted import HEADLINE
-    from segbench.stats import headline_intervals
+    from segbench.evaluation.resampled import HEADLINE
+    from segbench.statistics.bootstrap import MIN_IMAGES
+    from segbench.statistics.comparison import headline_intervals
 
     number = len(next(iter(parts.values())).image_ids)
     reason = f"{number} images are too few, {MIN_IMAGES} are needed"
@@ -160,7 +160,7 @@ def _semantic(
     gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str],
     workers: int, boundary: bool,
 ) -> dict[str, Counts]:  # fmt: skip
-    from segbench.evaluation.label_folders import count_folder
+    from segbench.evaluation.semantic.folders import count_folder
 
     found = count_folder(
         gt, pred, protocol=protocol, num_classes=class_count(protocol, num_classes),
@@ -173,7 +173,7 @@ def _semantic(
 
 def class_count(protocol: Protocol, num_classes: int | None) -> int:
     """Return the number of classes the protocol and the command line agree on."""
-    from segbench.errors import ConfigError
+    from segbench.core.errors import ConfigError
 
     if num_classes is not None and protocol.num_classes not in (None, num_classes):
         raise ConfigError(
@@ -187,14 +187,14 @@ def class_count(protocol: Protocol, num_classes: int | None) -> int:
 
 
 def _instance(gt: Path, pred: Path, warnings: list[str], boundary: bool) -> dict[str, Counts]:
-    from segbench.evaluation.instance import match_parts
+    from segbench.evaluation.instance.average_precision import match_parts
 
     return match_parts(gt, pred, boundary=boundary, warnings=warnings)
 
 
 def refuse_boundary(boundary: bool, protocol: Protocol) -> None:
     """Raise ``ConfigError`` for ``--boundary`` under a protocol that has no boundary score."""
-    from segbench.errors import ConfigError
+    from segbench.core.errors import ConfigError
 
     if boundary and protocol.overlaps == "cityscapes":
         raise ConfigError(
@@ -207,7 +207,8 @@ def _cityscapes(
     gt: Path, pred: Path, gt_folder: Path | None, warnings: list[str], workers: int
 ) -> dict[str, Counts]:
     """Count folders of the official form, or COCO files with label ids as category ids."""
-    from segbench.evaluation import cityscapes_coco, cityscapes_folders
+    from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
+    from segbench.evaluation.cityscapes import folders as cityscapes_folders
 
     if gt.suffix != ".json":
         found = cityscapes_folders.count_folder(gt, pred, workers=workers)
@@ -219,8 +220,9 @@ def _cityscapes(
 
 def _write_official(parts: dict[str, Counts], out: Path) -> None:
     """Write the results file of cityscapesScripts where there are counts of its own."""
-    from segbench.evaluation import cityscapes_ap, cityscapes_json
-    from segbench.evaluation.cityscapes_instances import LabelCounts
+    from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
+    from segbench.evaluation.cityscapes import official_files as cityscapes_json
+    from segbench.evaluation.semantic.instance_weighted import LabelCounts
 
     for counts in parts.values():
         if isinstance(counts, LabelCounts):
@@ -235,7 +237,7 @@ def _panoptic(
     gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, warnings: list[str],
     workers: int, boundary: bool,
 ) -> dict[str, Counts]:  # fmt: skip
-    from segbench.evaluation.panoptic_files import evaluate_panoptic
+    from segbench.evaluation.panoptic.files import evaluate_panoptic
 
     counts = evaluate_panoptic(
         gt, pred,

@@ -19,13 +19,13 @@ def submit(submission: Path, data: Path, out: Path) -> None:
 
     Nothing is trained. The folder must cover the split; manifest.json is written last.
     """
-    from segbench.config import load_submission
-    from segbench.manifest import write_manifest
-    from segbench.output_folder import replacing
-    from segbench.paths import Input
-    from segbench.plan import check_submission
-    from segbench.prepared import PreparedDataset
-    from segbench.submissions import take_over
+    from segbench.core.output_folder import replacing
+    from segbench.core.paths import Input
+    from segbench.formats.manifest import write_manifest
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.workflow.config import load_submission
+    from segbench.workflow.plan import check_submission
+    from segbench.workflow.submissions import take_over
 
     entry = load_submission(submission)
     check_submission(entry, submission)

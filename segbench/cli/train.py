@@ -33,13 +33,13 @@ def train(
     iterations: int | None, device: str | None, code: str,
 ) -> None:  # fmt: skip
     """Train EXPERIMENT (a YAML file); the same command resumes after any kill."""
-    from segbench.batch_rules import check_batch
-    from segbench.errors import LeaseLost
-    from segbench.plan import shorten
-    from segbench.prepared import PreparedDataset
-    from segbench.progress import say
-    from segbench.recipe import load_recipe, recipe_digest
-    from segbench.registry import model_info
+    from segbench.core.errors import LeaseLost
+    from segbench.core.progress import say
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.models.registry import model_info
+    from segbench.training.recipe import load_recipe, recipe_digest
+    from segbench.workflow.batch_rules import check_batch
+    from segbench.workflow.plan import shorten
 
     recipe = shorten(load_recipe(experiment), iterations)
     check_batch(recipe, model_info(recipe.model), str(experiment))
@@ -47,7 +47,7 @@ def train(
     dataset.refuse_unchecked(recipe.train_split)
     _take(out, state, inputs={data: "--data", experiment: "EXPERIMENT", init: "--init",
                               **dict.fromkeys(recipe.first_weights, "first weights")})  # fmt: skip
-    from segbench.training import train as run
+    from segbench.training.loop import train as run
 
     digest = recipe_digest(recipe)
     began = time.time()
@@ -68,9 +68,9 @@ def train(
 
 def _take(out: Path, state: Path, *, inputs: Mapping[Path | None, str]) -> None:
     """Mark the folder of the run as one of segbench, unless it holds something else."""
-    from segbench.older_folders import json_object
-    from segbench.output_folder import check_updatable, write_marker
-    from segbench.paths import Input, output_place
+    from segbench.core.older_folders import json_object
+    from segbench.core.output_folder import check_updatable, write_marker
+    from segbench.core.paths import Input, output_place
 
     read = [Input(path, what) for path, what in inputs.items() if path is not None]
     output_place(state, option="--state", inputs=read, replaced=False)
@@ -88,7 +88,7 @@ def _finished_by_another(out: Path, digest: str, *, since: float) -> bool:
     A job that failed here would take that result with it: Snakemake deletes the outputs of a
     failed job, whoever wrote them.
     """
-    from segbench.formats import read_json
+    from segbench.formats.label_maps import read_json
 
     record = out / "recipe.json"
     if not record.exists() or record.stat().st_mtime < since:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from segbench.datasets.registry import dataset_info, dataset_infos, dataset_source
 
 if TYPE_CHECKING:
-    from segbench.datasets.writer import prepare_dataset, verify_prepared
+    from segbench.datasets.prepare.writer import prepare_dataset, verify_prepared
 
 __all__ = [
     "dataset_info",
@@ -21,7 +21,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("prepare_dataset", "verify_prepared"):
-        from segbench.datasets import writer
+        from segbench.datasets.prepare import writer
 
         return getattr(writer, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.classes.ade20k import CATEGORIES
+from segbench.core.errors import DataError
+from segbench.core.types import Archive, DatasetInfo, IntArray
+from segbench.datasets.classes.ade20k import CATEGORIES
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -19,8 +21,6 @@ from segbench.datasets.source import (
     read_pair,
     refuse_folder,
 )
-from segbench.errors import DataError
-from segbench.types import Archive, DatasetInfo, IntArray
 
 TOP = "ADEChallengeData2016"
 FOLDERS = {"train": "training", "val": "validation"}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.classes.mapillary import KEYS
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
+from segbench.datasets.classes.mapillary import KEYS
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -15,9 +17,7 @@ from segbench.datasets.source import (
     read_pair,
     refuse_folder,
 )
-from segbench.errors import DataError
-from segbench.formats import read_json
-from segbench.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
+from segbench.formats.label_maps import read_json
 
 FOLDERS = {"train": "training", "val": "validation"}
 """Folder of each split in the archives; the truth of the test split is not public."""

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.datasets._matlab import as_labels, read_variable
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Archive, Category, DatasetInfo, IntArray
 from segbench.datasets._voc import read_image_set, voc_color
+from segbench.datasets.reading.matlab import as_labels, read_variable
 from segbench.datasets.source import RawImage, SourceImage, read_pair, refuse_folder
-from segbench.errors import DataError
-from segbench.types import IGNORE_INDEX, Archive, Category, DatasetInfo, IntArray
 
 KIT = Path("VOCdevkit") / "VOC2010"
 CONTEXT = Path("pascal-context")

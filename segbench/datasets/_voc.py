@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from segbench.errors import DataError
+from segbench.core.errors import DataError
 
 
 def read_image_set(path: Path) -> list[str]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segbench.classes.ade20k import CATEGORIES
+from segbench.core.types import DatasetInfo
 from segbench.datasets import _ade20k
+from segbench.datasets.classes.ade20k import CATEGORIES
 from segbench.datasets.source import RawImage, SourceImage
-from segbench.types import DatasetInfo
 
 INFO = DatasetInfo(
     name="ade20k",

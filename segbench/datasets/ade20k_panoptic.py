@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from segbench.classes.ade20k import CATEGORIES, THING_LABELS
+from segbench.core.errors import DataError
+from segbench.core.types import Archive, DatasetInfo, Instances
 from segbench.datasets import _ade20k
+from segbench.datasets.classes.ade20k import CATEGORIES, THING_LABELS
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -23,9 +25,7 @@ from segbench.datasets.source import (
     instances_from_masks,
     require_size,
 )
-from segbench.errors import DataError
-from segbench.formats import read_image
-from segbench.types import Archive, DatasetInfo, Instances
+from segbench.formats.label_maps import read_image
 
 _INSTANCES = "annotations_instance"
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Category, DatasetInfo
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -19,8 +21,6 @@ from segbench.datasets.source import (
     read_pair,
     refuse_folder,
 )
-from segbench.errors import DataError
-from segbench.types import IGNORE_INDEX, Category, DatasetInfo
 
 VOID_LABEL = 11
 

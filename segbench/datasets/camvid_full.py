@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
 from segbench.datasets.camvid import INFO as SMALL
 from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair, refuse_folder
-from segbench.errors import DataError
-from segbench.formats import read_image
-from segbench.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
+from segbench.formats.label_maps import read_image
 
 _IMAGES, _LABELS = "701_StillsRaw_full", "LabeledApproved_full"
 _SITE = "http://web4.cs.ucl.ac.uk/staff/g.brostow/MotionSegRecData"

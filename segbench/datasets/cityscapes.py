@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from segbench.classes.cityscapes import CLASSES
-from segbench.datasets.id_runs import thing_annotations
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray, PanopticMap, Segment
+from segbench.datasets.classes.cityscapes import CLASSES
+from segbench.datasets.reading.id_runs import thing_annotations
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -26,16 +28,7 @@ from segbench.datasets.source import (
     refuse_folder,
     require_size,
 )
-from segbench.errors import DataError
-from segbench.formats import read_label_map
-from segbench.types import (
-    IGNORE_INDEX,
-    Archive,
-    DatasetInfo,
-    IntArray,
-    PanopticMap,
-    Segment,
-)
+from segbench.formats.label_maps import read_label_map
 
 MAX_LABEL_ID = 33
 FIRST_INSTANCE = 1000

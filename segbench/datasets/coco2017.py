@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segbench.classes.coco import CATEGORIES
-from segbench.datasets._coco_json import panoptic_sources
+from segbench.core.errors import ConfigError, DataError
+from segbench.core.types import Archive, DatasetInfo
+from segbench.datasets.classes.coco import CATEGORIES
+from segbench.datasets.reading.coco_json import panoptic_sources
 from segbench.datasets.source import SourceImage, refuse_folder
-from segbench.errors import ConfigError, DataError
-from segbench.types import Archive, DatasetInfo
 
 _SITE = "http://images.cocodataset.org"
 

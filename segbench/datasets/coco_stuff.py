@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from segbench.classes.coco_stuff import CATEGORIES
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Archive, DatasetInfo
+from segbench.datasets.classes.coco_stuff import CATEGORIES
 from segbench.datasets.coco2017 import INFO as COCO
 from segbench.datasets.source import (
     RawImage,
@@ -23,8 +25,6 @@ from segbench.datasets.source import (
     read_pair,
     refuse_folder,
 )
-from segbench.errors import DataError
-from segbench.types import IGNORE_INDEX, Archive, DatasetInfo
 
 _MAPS = "stuffthingmaps"
 

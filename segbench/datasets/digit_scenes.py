@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.core.errors import ConfigError
+from segbench.core.types import BoolArray, Category, DatasetInfo, IntArray
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
     compose_panoptic,
     instances_from_masks,
 )
-from segbench.errors import ConfigError
-from segbench.types import BoolArray, Category, DatasetInfo, IntArray
 
 Pixels = NDArray[np.float32]
 

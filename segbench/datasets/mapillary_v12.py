@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from segbench.classes.mapillary import V12
+from segbench.core.errors import DataError
+from segbench.core.types import DatasetInfo, Instances, IntArray
 from segbench.datasets import _mapillary
+from segbench.datasets.classes.mapillary import V12
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -22,9 +24,7 @@ from segbench.datasets.source import (
     instances_from_masks,
     require_size,
 )
-from segbench.errors import DataError
-from segbench.formats import read_label_map
-from segbench.types import DatasetInfo, Instances, IntArray
+from segbench.formats.label_maps import read_label_map
 
 INFO = DatasetInfo(
     name="mapillary_v12",

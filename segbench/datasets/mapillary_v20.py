@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segbench.classes.mapillary import V20
+from segbench.core.types import DatasetInfo
 from segbench.datasets import _mapillary
+from segbench.datasets.classes.mapillary import V20
 from segbench.datasets.source import RawImage, SourceImage
-from segbench.types import DatasetInfo
 
 INFO = DatasetInfo(
     name="mapillary_v20",

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from segbench.classes.mseg import CATEGORIES, PARTS, train_ids
+from segbench.core.errors import ConfigError, DataError, did_you_mean
+from segbench.core.types import IGNORE_INDEX, CategoryTable, DatasetInfo, IntArray
 from segbench.datasets import ade20k, cityscapes, coco2017, mapillary_v12, sunrgbd
+from segbench.datasets.classes.mseg import CATEGORIES, PARTS, train_ids
 from segbench.datasets.source import DatasetModule, RawImage, SourceImage
-from segbench.errors import ConfigError, DataError, did_you_mean
-from segbench.types import IGNORE_INDEX, CategoryTable, DatasetInfo, IntArray
 
 _MODULES: Mapping[str, DatasetModule] = {
     "coco2017": coco2017,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from segbench.core.errors import ConfigError, did_you_mean
+from segbench.core.types import DatasetInfo
 from segbench.datasets.registry import dataset_module
-from segbench.errors import ConfigError, did_you_mean
-from segbench.types import DatasetInfo
 
 
 def resolve_options(info: DatasetInfo, options: Mapping[str, Any]) -> dict[str, Any]:

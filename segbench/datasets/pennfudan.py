@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from segbench.core.types import Category, DatasetInfo
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -25,7 +26,6 @@ from segbench.datasets.source import (
     read_pair,
     refuse_folder,
 )
-from segbench.types import Category, DatasetInfo
 
 PERSON, BACKGROUND = 0, 1
 VAL_FRACTION = 0.3

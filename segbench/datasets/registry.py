@@ -16,11 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from segbench.core.errors import ConfigError, did_you_mean
+from segbench.core.faults import extra_folders, is_memory, note, place_in
+from segbench.core.paths import CHECKOUT, first_folder
+from segbench.core.types import DatasetInfo
 from segbench.datasets.source import DatasetModule
-from segbench.errors import ConfigError, did_you_mean
-from segbench.faults import extra_folders, is_memory, note, place_in
-from segbench.paths import CHECKOUT, first_folder
-from segbench.types import DatasetInfo
 
 DATASETS_FOLDER = Path(__file__).parent
 PATH_VARIABLE = "SEGBENCH_DATASETS_PATH"

@@ -2,7 +2,7 @@
 
 A dataset is one Python file in this folder (or in a folder of ``SEGBENCH_DATASETS_PATH``) with
 
-- ``INFO``: a :class:`segbench.types.DatasetInfo`; its name is the name of the file;
+- ``INFO``: a :class:`segbench.core.types.DatasetInfo`; its name is the name of the file;
 - ``sources(raw, options)``: the images of every split as ``{split: [SourceImage, ...]}``.
   ``raw`` is the user's folder (None for a dataset that is generated), ``options`` holds
   every option of ``INFO.options``.
@@ -21,9 +21,8 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from segbench.errors import DataError
-from segbench.formats import read_image, read_label_map
-from segbench.types import (
+from segbench.core.errors import DataError
+from segbench.core.types import (
     IGNORE_INDEX,
     BoolArray,
     CategoryTable,
@@ -33,6 +32,7 @@ from segbench.types import (
     PanopticMap,
     Segment,
 )
+from segbench.formats.label_maps import read_image, read_label_map
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 

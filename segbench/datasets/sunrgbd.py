@@ -24,11 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from segbench.datasets._matlab import as_labels, count_v73, read_strings, read_struct, read_v73
+from segbench.core.errors import DataError
+from segbench.core.types import Archive, Category, DatasetInfo, IntArray
 from segbench.datasets._voc import voc_color
+from segbench.datasets.reading.matlab import (
+    as_labels,
+    count_v73,
+    read_strings,
+    read_struct,
+    read_v73,
+)
 from segbench.datasets.source import RawImage, SourceImage, read_pair, refuse_folder
-from segbench.errors import DataError
-from segbench.types import Archive, Category, DatasetInfo, IntArray
 
 IMAGES = "SUNRGBD"
 TOOLBOX = Path("SUNRGBDtoolbox")

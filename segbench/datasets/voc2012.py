@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from segbench.datasets._matlab import as_labels, read_struct
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, Archive, Category, DatasetInfo, Instances, IntArray
 from segbench.datasets._voc import read_image_set, voc_color
+from segbench.datasets.reading.matlab import as_labels, read_struct
 from segbench.datasets.source import (
     RawImage,
     SourceImage,
@@ -31,9 +33,7 @@ from segbench.datasets.source import (
     refuse_folder,
     require_size,
 )
-from segbench.errors import DataError
-from segbench.formats import read_label_map
-from segbench.types import IGNORE_INDEX, Archive, Category, DatasetInfo, Instances, IntArray
+from segbench.formats.label_maps import read_label_map
 
 KIT = Path("VOCdevkit") / "VOC2012"
 SBD = Path("benchmark_RELEASE") / "dataset"

@@ -3,7 +3,7 @@
 Semantic: boundary IoU pools boundary pixels over images as mIoU pools all pixels, under the same
 void and absent-class rules. Boundary F is one number an image and class (``boundary_contours``),
 averaged over the images where truth or prediction has a contour of the class, then over classes.
-Axes of weights are as in ``segbench.evaluation.weighted``.
+Axes of weights are as in ``segbench.evaluation.resampled``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from segbench.errors import ConfigError
-from segbench.evaluation import panoptic
-from segbench.evaluation._class_mean import divide, mean_known
-from segbench.evaluation._weighted_semantic import class_mean, class_ratios, image_totals
-from segbench.evaluation.boundary_panoptic import boundary_matches
-from segbench.evaluation.boundary_semantic import BoundaryTables
-from segbench.evaluation.panoptic import PanopticCounts
+from segbench.core.errors import ConfigError
+from segbench.core.types import FloatArray, IntArray
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.panoptic.boundary import boundary_matches
+from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
 from segbench.evaluation.protocol import Protocol
-from segbench.evaluation.semantic import SemanticCounts
-from segbench.types import FloatArray, IntArray
+from segbench.evaluation.ratios import divide, mean_known
+from segbench.evaluation.semantic.boundary import BoundaryTables
+from segbench.evaluation.semantic.counts import SemanticCounts
+from segbench.evaluation.semantic.resampled import class_mean, class_ratios, image_totals
 
 PREFIX = "boundary_"
 _NOT_COUNTED, _FIX = "boundaries were not counted", "score again with --boundary"

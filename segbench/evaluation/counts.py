@@ -17,15 +17,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from segbench.errors import DataError
-from segbench.evaluation import (
-    cityscapes_ap,
-    cityscapes_instances,
-    instance,
-    panoptic,
-    semantic,
-)
-from segbench.formats import atomic_open
+from segbench.core.errors import DataError
+from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
+from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.semantic import counts as semantic
+from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
+from segbench.formats.label_maps import atomic_open
 
 SCHEMA = 1
 SMALL_COUNTS = 2**26

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segbench.errors import DataError
+from segbench.core.errors import DataError
 from segbench.evaluation.counts import Counts
 from segbench.evaluation.protocol import Protocol, protocols
-from segbench.evaluation.semantic import SemanticCounts, scores
+from segbench.evaluation.semantic.counts import SemanticCounts, scores
 
 _PRESENT = "present"
 _EFFECTS = {

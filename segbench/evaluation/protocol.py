@@ -6,10 +6,10 @@ says how the counts become scores. Change a definition, change its version.
 
 from __future__ import annotations
 
-from segbench.errors import ConfigError, did_you_mean
-from segbench.evaluation._protocol_table import PROTOCOLS
-from segbench.evaluation._protocol_types import Protocol
-from segbench.types import Task
+from segbench.core.errors import ConfigError, did_you_mean
+from segbench.core.types import Task
+from segbench.evaluation.protocols.table import PROTOCOLS
+from segbench.evaluation.protocols.types import Protocol
 
 __all__ = ["Protocol", "get_protocol", "protocols"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.conv import group_norm, resize
 
 KERNEL = 3

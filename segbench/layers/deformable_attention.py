@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 
 MACS_PER_SAMPLE = 5
 """Multiply-adds of one sample of one channel: four neighbours and the weight."""

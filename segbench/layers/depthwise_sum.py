@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 
 
 class DepthwiseSum(nn.Module):

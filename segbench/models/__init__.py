@@ -1,1 +1,1 @@
-"""Architectures, one file per family; ``segbench.registry`` lists and builds them."""
+"""Architectures, one file per family; ``segbench.models.registry`` lists and builds them."""

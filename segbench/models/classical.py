@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segbench.core.types import IGNORE_INDEX
 from segbench.layers.region_features import NUM_FEATURES, region_features
 from segbench.layers.regions import (
     Image,
@@ -26,9 +27,8 @@ from segbench.layers.regions import (
     quickshift_regions,
     watershed_regions,
 )
-from segbench.models._semantic import SemanticModel, SemanticTargets
-from segbench.registry import register_model
-from segbench.types import IGNORE_INDEX
+from segbench.models.bases.semantic import SemanticModel, SemanticTargets
+from segbench.models.registry import register_model
 
 CACHE_BYTES = 1 << 29
 """Regions of training images are kept while they take no more than this."""

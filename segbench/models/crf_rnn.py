@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from segbench.layers.mean_field import MeanField
-from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH
+from segbench.models.bases.semantic import SemanticModel
 from segbench.models.fcn import FCN, TinyFCN
-from segbench.registry import register_model
+from segbench.models.parts.tiny_trunk import WIDTH
+from segbench.models.registry import register_model
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

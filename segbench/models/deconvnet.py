@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from segbench.layers.unpool import Memory, max_unpool, pool_through
 from segbench.layers.vgg import mirrored_widths, small_stages, vgg16_stages
-from segbench.models._semantic import SemanticModel
-from segbench.models._vgg import fill_vgg16
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import register_model
 
 DECODER = (
     (512, 512, 512, 512),

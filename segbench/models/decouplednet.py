@@ -19,15 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segbench.core.types import IGNORE_INDEX
 from segbench.layers.conv import resize
+from segbench.layers.losses.pixel import cross_entropy
+from segbench.layers.losses.presence import presence_of
 from segbench.layers.unpool import Memory, pool_through
 from segbench.layers.vgg import mirrored_widths, small_stages, vgg16_stages
-from segbench.losses import cross_entropy, presence_of
-from segbench.models._semantic import SemanticModel, SemanticTargets
-from segbench.models._vgg import fill_vgg16
+from segbench.models.bases.semantic import SemanticModel, SemanticTargets
 from segbench.models.deconvnet import DECODER, UnpoolingDecoder, norm_relu
-from segbench.registry import register_model
-from segbench.types import IGNORE_INDEX
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import register_model
 
 UNSEEN = -50.0
 """Score of a class the classifier does not find."""

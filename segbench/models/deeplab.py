@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench.backbones import create_backbone
 from segbench.layers.aspp import ASPP
 from segbench.layers.conv import ConvNormAct, SeparableConvNormAct, resize
 from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.backbones import create_backbone
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 DILATIONS = {16: (6, 12, 18), 8: (12, 24, 36)}
 """Dilations of the pyramid by output stride, as the paper has them."""
@@ -72,7 +72,7 @@ class DeepLabV3Plus(SemanticModel):
 
     Args:
         num_classes: Output channels.
-        backbone: A name of ``segbench.backbones``.
+        backbone: A name of ``segbench.models.backbones``.
         output_stride: 16 or 8.
         backbone_weights: ``none``, ``imagenet`` or a safetensors file.
         head: Options of ``DeepLabV3PlusHead``.

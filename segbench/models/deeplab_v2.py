@@ -17,13 +17,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segbench.backbones import create_resnet
 from segbench.layers.conv import resize
 from segbench.layers.vgg import DILATED_VGG16_STAGES, conv_relu
-from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
-from segbench.models._vgg import fill_vgg16
-from segbench.registry import register_model
+from segbench.models.backbones import create_resnet
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import register_model
 
 LARGE_FOV = 12
 """Dilation of fc6 in v1."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.backbones import create_resnet
 from segbench.layers.aspp import ASPP
 from segbench.layers.conv import ConvNormAct, resize
-from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
-from segbench.registry import register_model
+from segbench.models.backbones import create_resnet
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
+from segbench.models.registry import register_model
 
 DILATIONS = (12, 24, 36)
 """Of the pyramid at output stride 8: twice those of stride 16."""
@@ -29,7 +29,7 @@ class DeepLabV3(SemanticModel):
 
     Args:
         num_classes: Output channels.
-        backbone: A ResNet of ``segbench.backbones``.
+        backbone: A ResNet of ``segbench.models.backbones``.
         backbone_weights: ``none``, ``imagenet`` or a safetensors file.
         aux: With the auxiliary head.
     """

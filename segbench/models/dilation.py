@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
+from segbench.layers.mirror import mirror_borders
 from segbench.layers.vgg import DILATED_VGG16_STAGES
-from segbench.mirror import mirror_borders
-from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import lite0_trunk
-from segbench.models._vgg import fill_vgg16
+from segbench.models.bases.semantic import SemanticModel
 from segbench.models.fcn import TinyFCN
-from segbench.registry import register_model
+from segbench.models.parts.tiny_trunk import lite0_trunk
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import register_model
 
 CONTEXT8 = (1, 1, 2, 4, 8, 16, 1)
 CONTEXT10 = (1, 1, 2, 4, 8, 16, 32, 64, 1)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.backbones import create_resnet
 from segbench.layers.conv import ConvNormAct, resize
-from segbench.losses import class_presence
-from segbench.models._semantic import SemanticModel, SemanticTargets
-from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
+from segbench.layers.losses.presence import class_presence
+from segbench.models.backbones import create_resnet
+from segbench.models.bases.semantic import SemanticModel, SemanticTargets
 from segbench.models.deeplab_v3 import fcn_head
-from segbench.registry import register_model
+from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
+from segbench.models.registry import register_model
 
 CODEWORDS = 32
 SE_WEIGHT = 0.2
@@ -112,7 +112,7 @@ class EncNet(EncodingModel):
 
     Args:
         num_classes: Output channels.
-        backbone: A ResNet of ``segbench.backbones``.
+        backbone: A ResNet of ``segbench.models.backbones``.
         backbone_weights: ``none`` or a safetensors file.
     """
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from segbench.layers.conv import resize
 from segbench.layers.unpool import Size, max_pool_with_places, max_unpool
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 RATIO = 4
 """A bottleneck works on a quarter of its channels."""

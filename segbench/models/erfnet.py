@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segbench.layers.conv import resize
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 EPS = 1e-3
 """Of every BatchNorm."""

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.pyramid_pooling import PyramidPooling
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 EXPANSION = 6
 """Channels inside an inverted residual, as a multiple of those it reads."""

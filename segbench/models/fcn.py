@@ -13,15 +13,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.backbones import Backbone
 from segbench.layers.bilinear import bilinear_upsampling
 from segbench.layers.conv import resize
 from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.layers.vgg import VGG16_STAGES
-from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import coarse_to_fine, lite0_trunk
-from segbench.models._vgg import fill_vgg16
-from segbench.registry import register_model
+from segbench.models.backbones import Backbone
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.tiny_trunk import coarse_to_fine, lite0_trunk
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import register_model
 
 PADDING = 100
 """Pixels of zeros round the image, so that fc6 sees 7x7 features at every image size."""

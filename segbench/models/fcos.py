@@ -22,10 +22,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from segbench.models._detection import DetectionTargets, Sizes, detection_truth, to_instances
-from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
-from segbench.registry import register_model
-from segbench.types import BoolArray, FloatArray, Prediction
+from segbench.core.types import BoolArray, FloatArray, Prediction
+from segbench.models.bases.detection import DetectionTargets, Sizes, detection_truth, to_instances
+from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, TrunkPyramid
+from segbench.models.registry import register_model
 
 
 class FCOS(torchvision_fcos.FCOS):  # type: ignore[misc]

@@ -15,9 +15,9 @@ from torch.nn import functional
 from segbench.layers.bottleneck import Bottleneck
 from segbench.layers.conv import ConvNormAct, conv_norm, resize
 from segbench.layers.residual_trunk import ResidualBlock
-from segbench.models._hrnet_weights import fill_hrnet
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.hrnet_weights import fill_hrnet
+from segbench.models.registry import register_model
 
 MODULES = (1, 4, 3)
 """Fused modules of the stages with two, three and four branches."""

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.backbones import create_resnet
 from segbench.layers.bottleneck import Bottleneck
 from segbench.layers.conv import ConvNormAct, conv_norm, resize
 from segbench.layers.pyramid_pooling import BINS, PyramidPooling
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.backbones import create_resnet
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 GUIDANCE_WEIGHT = 0.4
 STAGES = ((32, 128, 3, 1, 1), (64, 256, 4, 2, 1), (128, 512, 6, 1, 2), (256, 1024, 3, 1, 4))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features
 from segbench.layers.dcnv3 import DCNv3
+from segbench.models.backbones import Backbone, Features
+from segbench.models.pretrained import load_weights
+from segbench.models.registry import register_model
 from segbench.models.upernet import UPerNet
-from segbench.pretrained import load_weights
-from segbench.registry import register_model
 
 STAGES = 4
 EPS = 1e-6

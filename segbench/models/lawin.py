@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segbench.layers.conv import ConvNormAct, resize
-from segbench.models._mit import MiT, create_mit
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.mix_transformer import MiT, create_mit
+from segbench.models.registry import register_model
 
 SIDE = 8
 """Cells a side of a window and of its pooled context."""

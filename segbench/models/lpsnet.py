@@ -39,20 +39,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, Instances, IntArray, Prediction
 from segbench.layers.conv import resize
 from segbench.layers.deformable import DeformableSemanticHead
-from segbench.losses import cross_entropy
-from segbench.losses.box import BOX_LOSSES, BoxLoss, box_overlap
-from segbench.models._detection import DetectionTargets, Sizes, detection_truth
-from segbench.models._lpsnet_boxes import best_boxes, boxes_around, certain_boxes
-from segbench.models._lpsnet_heads import PointBoxHead, context_top
-from segbench.models._lpsnet_samples import Points, SampleRule, Samples
-from segbench.models._panoptic import MergedPrediction, PanopticParts, certain
-from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
-from segbench.postprocess.panoptic_merge import merge_panoptic
-from segbench.registry import register_model
-from segbench.types import IGNORE_INDEX, Instances, IntArray, Prediction
+from segbench.layers.losses.box import BOX_LOSSES, BoxLoss, box_overlap
+from segbench.layers.losses.pixel import cross_entropy
+from segbench.layers.panoptic_merge import merge_panoptic
+from segbench.models.bases.detection import DetectionTargets, Sizes, detection_truth
+from segbench.models.bases.panoptic import MergedPrediction, PanopticParts, certain
+from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, TrunkPyramid
+from segbench.models.parts.lpsnet_boxes import best_boxes, boxes_around, certain_boxes
+from segbench.models.parts.lpsnet_heads import PointBoxHead, context_top
+from segbench.models.parts.lpsnet_samples import Points, SampleRule, Samples
+from segbench.models.registry import register_model
 
 SEMANTIC_STRIDE = 4
 

@@ -19,13 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.backbones import Backbone, Features, create_backbone
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, Instances, Prediction, Task
 from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.query_merge import join, merge_masks
 from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.models._detection import DetectionTargets, Sizes
-from segbench.models._mask2former_loss import MaskCriterion, MaskTruth
-from segbench.models._mask2former_parts import (
+from segbench.models.backbones import Backbone, Features, create_backbone
+from segbench.models.bases.detection import DetectionTargets, Sizes
+from segbench.models.bases.panoptic import PanopticParts, certain, label_map
+from segbench.models.internimage import internimage
+from segbench.models.parts.mask2former_loss import MaskCriterion, MaskTruth
+from segbench.models.parts.mask2former_pixel_decoder import PixelDecoder
+from segbench.models.parts.mask2former_prediction import (
     MASK_STRIDE,
     found_by_queries,
     mask_chances,
@@ -33,14 +38,9 @@ from segbench.models._mask2former_parts import (
     stuff_masks,
     thing_masks,
 )
-from segbench.models._mask2former_pixels import PixelDecoder
-from segbench.models._mask2former_queries import QueryDecoder
-from segbench.models._panoptic import PanopticParts, certain, label_map
-from segbench.models._swin import OutputNorms, create_swin
-from segbench.models.internimage import internimage
-from segbench.postprocess.query_merge import join, merge_masks
-from segbench.registry import register_model
-from segbench.types import IGNORE_INDEX, Instances, Prediction, Task
+from segbench.models.parts.mask2former_transformer import QueryDecoder
+from segbench.models.parts.swin import OutputNorms, create_swin
+from segbench.models.registry import register_model
 
 MAPS = ("stride4", "stride8", "stride16", "stride32")
 DIVISOR = 32

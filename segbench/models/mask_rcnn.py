@@ -32,11 +32,11 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from segbench.errors import ConfigError, did_you_mean
+from segbench.core.errors import ConfigError, did_you_mean
 from segbench.layers.roi_pool import MultiScaleRoIPool
-from segbench.models._detection import ThingBoxPredictor, ThingMaskPredictor, TwoStageDetector
-from segbench.models._pyramid import BackbonePyramid, TrunkPyramid
-from segbench.registry import register_model
+from segbench.models.bases.detection import ThingBoxPredictor, ThingMaskPredictor, TwoStageDetector
+from segbench.models.parts.feature_pyramid import BackbonePyramid, TrunkPyramid
+from segbench.models.registry import register_model
 
 LEVELS = ("0", "1", "2", "3")
 """Pyramid levels of a full network that regions are pooled from."""

@@ -24,17 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench.errors import ConfigError, did_you_mean
-from segbench.models._detection import DetectionTargets, Sizes, TwoStageDetector
-from segbench.models._panoptic import MergedPrediction, PanopticParts, certain, label_map
-from segbench.models._semantic import SemanticModel
+from segbench.core.errors import ConfigError, did_you_mean
+from segbench.core.types import Instances, Prediction
+from segbench.layers.panoptic_merge import merge_panoptic
+from segbench.models.bases.detection import DetectionTargets, Sizes, TwoStageDetector
+from segbench.models.bases.panoptic import MergedPrediction, PanopticParts, certain, label_map
+from segbench.models.bases.semantic import SemanticModel
 from segbench.models.fcn import fcn_tiny
 from segbench.models.mask_rcnn import mask_rcnn_resnet50_fpn, mask_rcnn_tiny
 from segbench.models.pspnet import pspnet_resnet50, pspnet_tiny
+from segbench.models.registry import register_model
 from segbench.models.torchvision_references import torchvision_fcn_resnet50
-from segbench.postprocess.panoptic_merge import merge_panoptic
-from segbench.registry import register_model
-from segbench.types import Instances, Prediction
 
 
 class TwoNetworks(MergedPrediction, nn.Module):

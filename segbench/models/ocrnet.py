@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from segbench.layers.conv import ConvNormAct, resize
-from segbench.models._semantic import SemanticModel
+from segbench.models.bases.semantic import SemanticModel
 from segbench.models.hrnet import HRNetV2, fcn_head, hrnet, tiny_network
-from segbench.registry import register_model
+from segbench.models.registry import register_model
 
 CHANNELS, KEY_CHANNELS = 512, 256
 

@@ -20,22 +20,22 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, Instances, IntArray, Prediction
 from segbench.layers.conv import resize
-from segbench.losses import cross_entropy
-from segbench.models._detection import (
+from segbench.layers.losses.pixel import cross_entropy
+from segbench.layers.panoptic_merge import merge_panoptic, panoptic_labels
+from segbench.models.bases.detection import (
     DetectionTargets,
     Sizes,
     ThingBoxPredictor,
     ThingMaskPredictor,
     TwoStageDetector,
 )
-from segbench.models._panoptic import MergedPrediction, PanopticParts, certain
-from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
+from segbench.models.bases.panoptic import MergedPrediction, PanopticParts, certain
 from segbench.models.mask_rcnn import small_parts, tiny_anchors
-from segbench.postprocess.panoptic_merge import merge_panoptic, panoptic_labels
-from segbench.registry import register_model
-from segbench.types import IGNORE_INDEX, Instances, IntArray, Prediction
+from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, TrunkPyramid
+from segbench.models.registry import register_model
 
 THING = 0
 """Output of the semantic branch that stands for all things; stuff follows from 1."""

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from segbench.layers.bilinear import linear_as_convolution
 from segbench.layers.conv import resize
-from segbench.models._semantic import SemanticModel, SemanticTargets
-from segbench.pretrained import classifier_state
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel, SemanticTargets
+from segbench.models.pretrained import classifier_state
+from segbench.models.registry import register_model
 
 WINDOWS_AT_ONCE = 256
 """Windows of one pass through the classifier; bounds the memory."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.backbones import create_resnet
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.pyramid_pooling import PyramidPooling
-from segbench.models._semantic import SemanticModel
-from segbench.models._tiny import WIDTH, TinyNetwork, lite0_trunk
-from segbench.registry import register_model
+from segbench.models.backbones import create_resnet
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
+from segbench.models.registry import register_model
 
 DROPOUT = 0.1
 
@@ -43,7 +43,7 @@ class PSPNet(SemanticModel):
 
     Args:
         num_classes: Output channels.
-        backbone: A ResNet of ``segbench.backbones``.
+        backbone: A ResNet of ``segbench.models.backbones``.
         backbone_weights: ``none`` or a safetensors file.
     """
 

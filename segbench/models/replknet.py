@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features
 from segbench.layers.depthwise_sum import DepthwiseSum, merge
+from segbench.models.backbones import Backbone, Features
+from segbench.models.pretrained import load_weights
+from segbench.models.registry import register_model
 from segbench.models.upernet import UPerNet
-from segbench.pretrained import load_weights
-from segbench.registry import register_model
 
 DEPTHS = (2, 2, 18, 2)
 KERNELS = (31, 29, 27, 13)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from segbench.layers.conv import ConvNormAct, resize
-from segbench.models._mit import MiT, create_mit
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.mix_transformer import MiT, create_mit
+from segbench.models.registry import register_model
 
 DROPOUT = 0.1
 

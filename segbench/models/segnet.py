@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from segbench.layers.conv import resize
 from segbench.layers.unpool import max_unpool, pool_through
 from segbench.layers.vgg import convolutions, mirrored_widths, small_stages, vgg16_stages
-from segbench.models._semantic import SemanticModel
-from segbench.models._vgg import fill_vgg16
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import register_model
 
 DECODER = (
     (512, 512, 512, 512),

@@ -10,11 +10,11 @@ from __future__ import annotations
 from torch import Tensor
 from torchvision.ops import FeaturePyramidNetwork
 
-from segbench.backbones import create_backbone
 from segbench.layers.conv import resize
-from segbench.models._semantic import SemanticModel
+from segbench.models.backbones import create_backbone
+from segbench.models.bases.semantic import SemanticModel
 from segbench.models.panoptic_fpn import SemanticBranch
-from segbench.registry import register_model
+from segbench.models.registry import register_model
 
 STRIDES = (4, 8, 16, 32)
 
@@ -24,7 +24,7 @@ class SemanticFPN(SemanticModel):
 
     Args:
         num_classes: Output channels.
-        backbone: A name of ``segbench.backbones``.
+        backbone: A name of ``segbench.models.backbones``.
         pyramid_channels: Channels of every pyramid level.
         branch_channels: Channels of the semantic branch; a multiple of 32.
         backbone_weights: ``none``, ``imagenet`` or a safetensors file.

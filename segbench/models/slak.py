@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, Features
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.depthwise_sum import DepthwiseSum, merge
+from segbench.models.backbones import Backbone, Features
+from segbench.models.pretrained import load_weights
+from segbench.models.registry import register_model
 from segbench.models.upernet import UPerNet
-from segbench.pretrained import load_weights
-from segbench.registry import register_model
 
 KERNELS = (51, 49, 47, 13)
 SMALL_KERNEL = 5

@@ -18,9 +18,9 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from segbench.models._semantic import SemanticModel
-from segbench.pretrained import classifier_state
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.pretrained import classifier_state
+from segbench.models.registry import register_model
 
 
 class TorchvisionReference(SemanticModel):

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.mirror import mirror_borders
 from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.mirror import mirror_borders
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 WIDTHS = (64, 128, 256, 512, 1024)
 TILE_MARGIN = 92

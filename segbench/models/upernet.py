@@ -19,14 +19,14 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from segbench.backbones import Backbone, create_backbone, create_resnet
 from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.pyramid_pooling import PyramidPooling
 from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.models._semantic import SemanticModel
-from segbench.models._swin import OutputNorms, create_swin
-from segbench.models._tiny import WIDTH
-from segbench.registry import register_model
+from segbench.models.backbones import Backbone, create_backbone, create_resnet
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.parts.swin import OutputNorms, create_swin
+from segbench.models.parts.tiny_trunk import WIDTH
+from segbench.models.registry import register_model
 
 LEVELS = 4
 DROPOUT = 0.1

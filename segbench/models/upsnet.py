@@ -31,25 +31,25 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, BoolArray, FloatArray, Instances, IntArray, Prediction
 from segbench.layers.conv import resize
 from segbench.layers.deformable import DeformableSemanticHead
+from segbench.layers.losses.pixel import cross_entropy
 from segbench.layers.panoptic_head import inside_boxes, panoptic_logits, paste_logits
-from segbench.losses import cross_entropy
-from segbench.models._detection import (
+from segbench.layers.unified_merge import choose_objects, settle
+from segbench.models.bases.detection import (
     DetectionTargets,
     Sizes,
     TwoStageDetector,
     detection_truth,
     paste,
 )
-from segbench.models._panoptic import MergedPrediction, PanopticParts, certain, label_map
-from segbench.models._pyramid import BackbonePyramid, Pyramid, TrunkPyramid
-from segbench.models._upsnet_losses import roi_loss, segment_loss, some
+from segbench.models.bases.panoptic import MergedPrediction, PanopticParts, certain, label_map
 from segbench.models.mask_rcnn import small_parts, tiny_anchors
-from segbench.postprocess.unified_merge import choose_objects, settle
-from segbench.registry import register_model
-from segbench.types import IGNORE_INDEX, BoolArray, FloatArray, Instances, IntArray, Prediction
+from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, TrunkPyramid
+from segbench.models.parts.upsnet_losses import roi_loss, segment_loss, some
+from segbench.models.registry import register_model
 
 LEAST_CHANCE = 1e-6
 """Chances of masks are this far from 0 and 1 before they become logits."""

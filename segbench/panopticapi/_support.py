@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from segbench.errors import ConfigError, DataError
-from segbench.faults import outcome
-from segbench.formats import atomic_open, read_json
-from segbench.types import IntArray
+from segbench.core.errors import ConfigError, DataError
+from segbench.core.faults import outcome
+from segbench.core.types import IntArray
+from segbench.formats.label_maps import atomic_open, read_json
 
 Categories = dict[int, dict[str, Any]]
 """Category id -> ``id``, ``name``, ``isthing`` and ``color`` as in a COCO panoptic JSON."""

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segbench.errors import DataError
-from segbench.formats import read_json
+from segbench.core.errors import DataError
+from segbench.core.types import BoolArray, IntArray
+from segbench.formats.label_maps import read_json
 from segbench.panopticapi._support import (
     Categories,
     PanopticKeyError,
@@ -36,7 +37,6 @@ from segbench.panopticapi._support import (
     write_rgb,
 )
 from segbench.panopticapi.utils import IdGenerator, get_traceback, id2rgb, save_json
-from segbench.types import BoolArray, IntArray
 
 Entry = dict[str, Any]
 ByImage = Mapping[Any, Sequence[Entry]]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segbench.errors import DataError
-from segbench.formats import read_json, write_text
+from segbench.core.errors import DataError
+from segbench.formats.label_maps import read_json, write_text
 from segbench.panopticapi._pq_stat import KEYS, averages, print_table
 from segbench.panopticapi._support import (
     Categories,

@@ -12,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from segbench import formats
-from segbench.errors import DataError
-from segbench.faults import as_fault
+from segbench.core.errors import DataError
+from segbench.core.faults import as_fault
+from segbench.formats import label_maps as formats
 from segbench.panopticapi._support import Categories, PathLike, plain_json, say
 
 P = ParamSpec("P")

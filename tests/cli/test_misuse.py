@@ -204,7 +204,7 @@ MODULES = [
     "segbench.panopticapi.evaluation --gt_json_file {0} --pred_json_file {0}",
     "segbench.panopticapi.converters.panoptic2detection_coco_format --input_json_file {0} "
     "--output_json_file {0}/out.json",
-    "segbench.watchdog {0}",
+    "segbench.workflow.watchdog {0}",
 ]
 
 
@@ -230,7 +230,7 @@ def test_a_defect_names_its_places_and_the_whole_traceback_on_request(monkeypatc
     def broken():
         raise KeyError("nobody expects this")
 
-    monkeypatch.setattr("segbench.registry.model_infos", broken)
+    monkeypatch.setattr("segbench.models.registry.model_infos", broken)
     code, text = call(("models",))
     assert code == 70
     assert "KeyError: 'nobody expects this'" in text and "test_misuse.py" in text
@@ -263,7 +263,7 @@ def test_faults_of_the_machine_and_of_inputs_are_one_message(monkeypatch, error,
     def broken():
         raise error
 
-    monkeypatch.setattr("segbench.registry.model_infos", broken)
+    monkeypatch.setattr("segbench.models.registry.model_infos", broken)
     code, text = call(("models",))
     assert code == 1
     assert message in text and "unexpected" not in text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segbench.cli import main
-from segbench.output_folder import MARKER, read_marker
+from segbench.core.output_folder import MARKER, read_marker
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = "[semantic, instance, panoptic]"

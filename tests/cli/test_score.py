@@ -13,7 +13,7 @@ from PIL import Image
 
 from segbench.cli import main
 from segbench.evaluation.counts import load_counts
-from segbench.formats import id2rgb
+from segbench.formats.label_maps import id2rgb
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 TRUTH = np.array([[0, 0, 1, 1], [2, 2, 255, 255]], dtype=np.uint8)

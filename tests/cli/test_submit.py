@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from segbench.cli import main
-from segbench.config import load_submission
-from segbench.manifest import read_manifest
-from segbench.submissions import folder_state
+from segbench.formats.manifest import read_manifest
+from segbench.workflow.config import load_submission
+from segbench.workflow.submissions import folder_state
 
 TEXT = "dataset: digit_scenes\ntasks: [semantic, instance, panoptic]\nfolder: {folder}\n"
 

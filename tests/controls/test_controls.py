@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.config import CONTROLS
-from segbench.controls import control_relabelling, majority_train_id, write_control
+from segbench.core.errors import ConfigError
 from segbench.datasets import prepare_dataset
-from segbench.errors import ConfigError
-from segbench.evaluation.folder import evaluate
-from segbench.formats import read_json, write_json
-from segbench.prepared import PreparedDataset
+from segbench.evaluation.count_split import evaluate
+from segbench.formats.label_maps import read_json, write_json
+from segbench.formats.prepared import PreparedDataset
+from segbench.workflow.config import CONTROLS
+from segbench.workflow.controls import control_relabelling, majority_train_id, write_control
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segbench import overlay
-from segbench.types import Category, CategoryTable
+from segbench.core.types import Category, CategoryTable
+from segbench.report.pictures import colors as overlay
 
 TABLE = CategoryTable(
     (

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from segbench.config import load_config
-from segbench.errors import ConfigError
-from segbench.recipe import Recipe, inference_digest, load_recipe, recipe_digest
+from segbench.core.errors import ConfigError
+from segbench.training.recipe import Recipe, inference_digest, load_recipe, recipe_digest
+from segbench.workflow.config import load_config
 
 RECIPE = """\
 model: fcn_tiny

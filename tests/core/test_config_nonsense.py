@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from segbench.errors import ConfigError
-from segbench.model_options import builder_options
-from segbench.plan import load_plan
-from segbench.recipe import Recipe, load_recipe
-from segbench.registry import model_infos
+from segbench.core.errors import ConfigError
+from segbench.models.options import builder_options
+from segbench.models.registry import model_infos
+from segbench.training.recipe import Recipe, load_recipe
+from segbench.workflow.plan import load_plan
 
 CHECKOUT = Path(__file__).parents[2]
 RECIPE = """\

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from segbench import fingerprint
-from segbench.stages import STAGES
+from segbench.core import fingerprint
+from segbench.workflow.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = '"""Doc."""\nfrom segbench.formats import rgb2id\n\n\ndef f(x):\n    return x + 1\n'
+BASE = (
+    '"""Doc."""\nfrom segbench.formats.label_maps import rgb2id\n\n\ndef f(x):\n    return x + 1\n'
+)
 
 
 def of_text(tmp_path, text: str) -> str:
@@ -32,7 +34,7 @@ def of_text(tmp_path, text: str) -> str:
         (BASE.replace("def f(x):\n", 'def f(x):\n    """Say."""\n'), True),
         (BASE.replace("x + 1", "x + 2"), False),
         (BASE.replace("formats import rgb2id", "formats import id2rgb"), False),
-        (BASE.replace("from segbench.formats import rgb2id\n", ""), False),
+        (BASE.replace("from segbench.formats.label_maps import rgb2id\n", ""), False),
         (BASE.replace("f(x)", "f(x, y=1)"), False),
     ],
 )
@@ -43,11 +45,13 @@ def test_meaning_decides(tmp_path, text, same):
 
 def test_what_an_imported_name_is_decides_and_not_how_it_comes(tmp_path):
     call = "\n\ndef f(x):\n    return {}(x)\n"
-    plain = of_text(tmp_path, "from segbench.formats import rgb2id" + call.format("rgb2id"))
-    renamed = "from segbench.formats import rgb2id as ids" + call.format("ids")
+    plain = of_text(
+        tmp_path, "from segbench.formats.label_maps import rgb2id" + call.format("rgb2id")
+    )
+    renamed = "from segbench.formats.label_maps import rgb2id as ids" + call.format("ids")
     handed_on = "from segbench.panopticapi.utils import rgb2id" + call.format("rgb2id")
     module = "from segbench import formats" + call.format("formats.rgb2id")
-    other = "from segbench.formats import id2rgb as ids" + call.format("ids")
+    other = "from segbench.formats.label_maps import id2rgb as ids" + call.format("ids")
     assert of_text(tmp_path, renamed) == plain
     assert of_text(tmp_path, handed_on) != plain  # defined there, on top of ours
     assert len({plain, of_text(tmp_path, module), of_text(tmp_path, other)}) == 3
@@ -63,13 +67,15 @@ def test_a_name_that_a_package_hands_on_is_followed_to_its_file(tmp_path):
 
 
 def test_an_import_of_nothing_we_know_stays_in_the_text(tmp_path):
-    unknown = of_text(tmp_path, BASE.replace("segbench.formats", "segbench.no_such_module"))
+    unknown = of_text(
+        tmp_path, BASE.replace("segbench.formats.label_maps", "segbench.no_such_module")
+    )
     assert unknown != of_text(tmp_path, BASE)
 
 
 def test_messages_do_not_count(tmp_path):
     path = tmp_path / "m.py"
-    path.write_text(BASE + "from segbench.errors import DataError\n")
+    path.write_text(BASE + "from segbench.core.errors import DataError\n")
     fingerprint.forget()
     names = {p.stem for p in fingerprint.closure([path])}
     assert {"m", "formats", "types"} <= names
@@ -93,7 +99,7 @@ def test_a_name_that_is_no_module_is_refused():
 
 def test_fingerprint_is_the_same_in_every_process():
     program = (
-        "from segbench.stages import stage_fingerprint\n"
+        "from segbench.workflow.stages import stage_fingerprint\n"
         "print([stage_fingerprint(stage) for stage in ('collect', 'train')])\n"
     )
     found = {
@@ -125,8 +131,8 @@ CELLS = """
 import json
 from pathlib import Path
 from segbench.datasets.registry import dataset_source
-from segbench.plan import load_plan
-from segbench.stages import STAGES, stage_fingerprint
+from segbench.workflow.plan import load_plan
+from segbench.workflow.stages import STAGES, stage_fingerprint
 
 found = {stage: stage_fingerprint(stage) for stage in STAGES}
 found["prepare"] = stage_fingerprint("prepare", dataset_source("digit_scenes"))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, PngImagePlugin
 
-from segbench import formats
-from segbench.errors import DataError
+from segbench.core.errors import DataError
+from segbench.formats import label_maps as formats
 
 
 @given(hnp.arrays(np.int64, (3, 5), elements=st.integers(0, 2**24 - 1)))

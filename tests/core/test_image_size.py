@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench import speed
-from segbench.errors import ConfigError, DataError
+from segbench.core.errors import ConfigError, DataError
 from segbench.evaluation.counts import load_counts
-from segbench.evaluation.label_folders import count_folder
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_image, read_label_map, read_panoptic_ids, write_label_map
-from segbench.image_size import LIMIT_VARIABLE, MAX_PIXELS, WrongSize
+from segbench.evaluation.semantic.folders import count_folder
+from segbench.formats import kernel_loading as speed
+from segbench.formats.image_size import LIMIT_VARIABLE, MAX_PIXELS, WrongSize
+from segbench.formats.label_maps import (
+    read_image,
+    read_label_map,
+    read_panoptic_ids,
+    write_label_map,
+)
 
 READERS = {"image": read_image, "labels": read_label_map, "panoptic": read_panoptic_ids}
 WIDE = 11_000

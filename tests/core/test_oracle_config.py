@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from segbench.errors import ConfigError
-from segbench.plan import load_plan
-from segbench.report_rows import slug
+from segbench.core.errors import ConfigError
+from segbench.report.rows import slug
+from segbench.workflow.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, png
 
-from segbench import formats, png_reader, speed
-from segbench.errors import DataError
+from segbench.core.errors import DataError
+from segbench.formats import kernel_loading as speed
+from segbench.formats import label_maps as formats
+from segbench.formats import png_decoder as png_reader
 
 
 @pytest.fixture(autouse=True)

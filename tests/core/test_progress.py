@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from segbench import progress
+from segbench.core import progress
 
 
 @pytest.fixture

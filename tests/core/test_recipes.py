@@ -13,15 +13,15 @@ import torch
 import yaml
 from torch import nn
 
-from segbench.building import class_counts, set_loss
+from segbench.core.types import CategoryTable
 from segbench.datasets import dataset_info
-from segbench.optim import build_optimizer
-from segbench.plan import load_plan
-from segbench.prepared import PreparedDataset
-from segbench.recipe import Recipe, load_recipe
-from segbench.registry import create_model, model_info
-from segbench.starting import freeze
-from segbench.types import CategoryTable
+from segbench.formats.prepared import PreparedDataset
+from segbench.models.registry import create_model, model_info
+from segbench.training.build import class_counts, set_loss
+from segbench.training.initial_weights import freeze
+from segbench.training.optim import build_optimizer
+from segbench.training.recipe import Recipe, load_recipe
+from segbench.workflow.plan import load_plan
 
 FOLDER = Path(__file__).parents[2] / "workflow" / "experiments"
 FILES = sorted(FOLDER.glob("*/*.yaml"))

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from segbench.processes import PARENT, kill_below
-from segbench.stopping import ONE_KEYSTROKE_S
+from segbench.core.processes import PARENT, kill_below
+from segbench.core.stopping import ONE_KEYSTROKE_S
 
 COMMAND = """
 import signal, sys, time
@@ -32,7 +32,7 @@ segbench.cli.main()
 """
 PARENT_CODE = """
 import os, subprocess, sys, time
-from segbench.processes import PARENT, myself
+from segbench.core.processes import PARENT, myself
 os.environ[PARENT] = myself()
 child = subprocess.Popen({command}, stdout=subprocess.PIPE)
 child.stdout.readline()

@@ -7,11 +7,12 @@ import numba
 import numpy as np
 import pytest
 
-from segbench import jit, speed
-from segbench.evaluation._images import load_for
-from segbench.formats import write_label_map
+from segbench.core import jit
+from segbench.evaluation.counting.images import load_for
+from segbench.formats import kernel_loading as speed
+from segbench.formats.label_maps import write_label_map
 
-SCORING = "import sys, segbench.cli, segbench.evaluation.folder, segbench.evaluation.label_folders"
+SCORING = "import sys, segbench.cli, segbench.evaluation.count_split, segbench.evaluation.semantic.folders"
 
 
 def test_importing_the_scoring_starts_no_compiler():

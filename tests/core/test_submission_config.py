@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from segbench.errors import ConfigError
-from segbench.plan import load_plan
+from segbench.core.errors import ConfigError
+from segbench.workflow.plan import load_plan
 
 SUBMISSION = """\
 dataset: digit_scenes

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from segbench.cli.data import parse_options
-from segbench.cluster import _settings
-from segbench.config import load_config, load_submission
+from segbench.cli.download import parse_options
+from segbench.core.errors import ConfigError
+from segbench.core.yaml_reader import MAX_BYTES, MAX_DEPTH, MAX_NODES, read_yaml, read_yaml_file
 from segbench.datasets.custom import load_custom
-from segbench.errors import ConfigError
-from segbench.recipe import load_recipe
-from segbench.yaml_reader import MAX_BYTES, MAX_DEPTH, MAX_NODES, read_yaml, read_yaml_file
+from segbench.training.recipe import load_recipe
+from segbench.workflow.config import load_config, load_submission
+from segbench.workflow.slurm import _settings
 
 
 def laughs(levels: int, width: int) -> str:

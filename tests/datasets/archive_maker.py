@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from segbench.datasets.fetch.containers import container_kind
+from segbench.datasets.download.containers import container_kind
 
 _TIME = (2012, 5, 11, 12, 0, 0)
 

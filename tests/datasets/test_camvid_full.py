@@ -9,10 +9,10 @@ import pytest
 from miniatures import camvid_full
 from miniatures.scenes import save
 
+from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.camvid_full import _TRAIN_IDS, split_of
-from segbench.errors import DataError
-from segbench.formats import read_label_map
+from segbench.formats.label_maps import read_label_map
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

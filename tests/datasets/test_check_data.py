@@ -11,10 +11,10 @@ from miniatures.scenes import save
 from PIL import Image
 
 from segbench.cli import cli
+from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import prepare_dataset
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_json, read_jsonl, write_json, write_panoptic_ids
-from segbench.prepared import PreparedDataset
+from segbench.formats.label_maps import read_json, read_jsonl, write_json, write_panoptic_ids
+from segbench.formats.prepared import PreparedDataset
 
 
 def check(*arguments):

@@ -11,10 +11,10 @@ from miniatures import coco2017
 from PIL import Image
 from pycocotools.coco import COCO
 
+from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import dataset_info, prepare_dataset
-from segbench.datasets.checks import check_prepared
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_json, read_label_map
+from segbench.datasets.prepare.checks import check_prepared
+from segbench.formats.label_maps import read_json, read_label_map
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

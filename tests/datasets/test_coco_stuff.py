@@ -7,12 +7,12 @@ import pytest
 from miniatures import coco_stuff
 from miniatures.scenes import save
 
-from segbench.classes.coco import CATEGORIES as PANOPTIC
-from segbench.classes.coco_stuff import CATEGORIES
+from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
-from segbench.errors import DataError
+from segbench.datasets.classes.coco import CATEGORIES as PANOPTIC
+from segbench.datasets.classes.coco_stuff import CATEGORIES
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_label_map
+from segbench.formats.label_maps import read_label_map
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from miniatures._custom import build_folder
 from PIL import Image
 
-from segbench import fingerprint
 from segbench.cli import cli
+from segbench.core import fingerprint
+from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import dataset_info, dataset_infos, dataset_source, prepare_dataset
 from segbench.datasets.custom import load_custom
 from segbench.datasets.custom.listing import split_of
@@ -23,10 +24,9 @@ from segbench.datasets.custom.palette import _distance, _seen, colors_for
 from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.pennfudan import split_of as pennfudan_split_of
 from segbench.datasets.registry import dataset_module
-from segbench.errors import ConfigError, DataError
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, read_label_map, read_panoptic_ids
-from segbench.plan import load_plan
+from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.workflow.plan import load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", ROOT.parent / "shared")) / "data"

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from segbench.core.errors import ConfigError
 from segbench.datasets import dataset_info, dataset_infos, dataset_source, prepare_dataset
-from segbench.errors import ConfigError
 
 STRIPES = '''
 """Two stripes, one class each."""
@@ -15,7 +15,7 @@ STRIPES = '''
 import numpy as np
 
 from segbench.datasets.source import RawImage, SourceImage
-from segbench.types import Category, DatasetInfo
+from segbench.core.types import Category, DatasetInfo
 
 INFO = DatasetInfo(
     name="stripes", display_name="Stripes", description="Left and right.",

@@ -26,10 +26,10 @@ from fault_server import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segbench.datasets.fetch.client import Client
-from segbench.datasets.fetch.digests import Expected, digests_of
-from segbench.datasets.fetch.transfer import Policy, fetch
-from segbench.errors import DataError
+from segbench.core.errors import DataError
+from segbench.datasets.download.client import Client
+from segbench.datasets.download.digests import Expected, digests_of
+from segbench.datasets.download.transfer import Policy, fetch
 
 DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)
@@ -260,7 +260,7 @@ def test_errors_of_the_server_that_pass_are_survived(server, target, expected):
 
 def test_retry_after_is_honoured(server, target, expected, monkeypatch):
     pauses = []
-    monkeypatch.setattr("segbench.datasets.fetch.transfer.time.sleep", pauses.append)
+    monkeypatch.setattr("segbench.datasets.download.transfer.time.sleep", pauses.append)
     server.faults[PATH] = [status(429, **{"Retry-After": "7"}), status(503)]
     get(server, target, expected)
     assert pauses[0] == 7 and 0 < pauses[1] < 1
@@ -380,7 +380,7 @@ def test_a_proxy_of_the_environment_is_used(server, target, expected, monkeypatc
 @pytest.mark.fault(21)
 def test_room_is_asked_for_before_a_byte_is_written(server, target, expected, monkeypatch):
     few = shutil.disk_usage("/")._replace(free=(32 << 20) + 200_000)
-    monkeypatch.setattr("segbench.datasets.fetch.disk.shutil.disk_usage", lambda path: few)
+    monkeypatch.setattr("segbench.datasets.download.disk.shutil.disk_usage", lambda path: few)
     message = refused(server, target, expected)
     assert "no room to download data.bin: it needs 300.0 kB" in message
     assert "33.8 MB are free" in message

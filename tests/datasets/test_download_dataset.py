@@ -29,12 +29,12 @@ from fault_server import (
 from miniatures.scenes import save
 
 from segbench.cli import main
+from segbench.core.errors import DataError, LeaseLost
 from segbench.datasets import dataset_info, prepare_dataset, registry
-from segbench.datasets.download import Mirror, download_archives
-from segbench.datasets.fetch import login
-from segbench.datasets.fetch.digests import read_digests
-from segbench.datasets.raw_folder import archive_states
-from segbench.errors import DataError, LeaseLost
+from segbench.datasets.download import login
+from segbench.datasets.download.archives import Mirror, download_archives
+from segbench.datasets.download.digests import read_digests
+from segbench.datasets.download.raw_folder import archive_states
 
 SECRET = "correct horse battery"
 NOISE = random.Random(3).randbytes(2_000_000)
@@ -47,7 +47,7 @@ from functools import partial
 import numpy as np
 
 from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
-from segbench.types import Archive, Category, DatasetInfo
+from segbench.core.types import Archive, Category, DatasetInfo
 
 SITE = {site!r}
 INFO = DatasetInfo(
@@ -68,7 +68,7 @@ INFO = DatasetInfo(
 def sources(raw, options):
     images, labels = files_by_stem(raw / "images"), files_by_stem(raw / "labels")
     if not images:
-        from segbench.errors import DataError, LeaseLost
+        from segbench.core.errors import DataError, LeaseLost
         raise DataError(f"{{raw}} has no images/")
     items = {{}}
     for stem, image in images.items():
@@ -290,7 +290,7 @@ def test_a_process_that_lost_the_archive_to_another_moves_nothing(site, run, tmp
     def lost(lease):
         raise LeaseLost("taken over")
 
-    monkeypatch.setattr("segbench.lease.Lease.check", lost)
+    monkeypatch.setattr("segbench.core.lease.Lease.check", lost)
     code, text = run("download", "pocket")
     raw = tmp_path / "results/raw/pocket"
     assert code == 3 and "taken over" in text and not (raw / "images").exists()
@@ -323,7 +323,7 @@ def test_room_for_the_unpacked_files_is_asked_for_before(
     (tmp_path / "results/raw/pocket/archives").mkdir(parents=True)
     shutil.copy(archives / "pocket/images.zip", tmp_path / "results/raw/pocket/archives")
     free = shutil.disk_usage("/")._replace(free=(32 << 20) + 1_000_000)
-    monkeypatch.setattr("segbench.datasets.fetch.disk.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("segbench.datasets.download.disk.shutil.disk_usage", lambda path: free)
     code, text = run("download", "pocket")
     assert code == 1 and "no room to unpack images.zip: it needs 2.0 MB in" in text
     assert not list((tmp_path / "results/raw/pocket").glob(".unpack-*"))
@@ -350,7 +350,7 @@ def kill(*arguments, **keywords):
         "os.sync = kill",
         "from segbench.datasets.fetch import install; install.write_manifest = kill",
         "import shutil; shutil.rmtree = lambda path, **o: os.path.exists(path) and kill()",
-        "from segbench.datasets.fetch.part import Part; Part.finish = kill",
+        "from segbench.datasets.download.part import Part; Part.finish = kill",
     ],
     ids=["before the move", "after the move", "at the manifest", "at the end", "at the rename"],
 )

@@ -11,7 +11,7 @@ from fault_server import FaultServer, status
 from miniatures import builder_of
 
 from segbench.datasets import dataset_info
-from segbench.formats import read_json
+from segbench.formats.label_maps import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "runs: [{dataset: ade20k, controls: [oracle]}]\n"

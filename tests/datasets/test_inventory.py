@@ -8,11 +8,11 @@ from fault_server import FaultServer
 from miniatures import builder_of, options_of
 
 from segbench.cli import cli
+from segbench.core.errors import ConfigError
 from segbench.datasets import dataset_info, dataset_infos, prepare_dataset
-from segbench.datasets.download import Mirror, download_archives
-from segbench.datasets.fetch.digests import read_digests
-from segbench.datasets.inventory import folder_bytes, size_text
-from segbench.errors import ConfigError
+from segbench.datasets.download.archives import Mirror, download_archives
+from segbench.datasets.download.digests import read_digests
+from segbench.datasets.download.inventory import folder_bytes, size_text
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segbench.datasets import json_lists
-from segbench.datasets.json_lists import iter_lists, plain_text, read_entries
-from segbench.errors import DataError
+from segbench.core.errors import DataError
+from segbench.datasets.reading import json_lists
+from segbench.datasets.reading.json_lists import iter_lists, plain_text, read_entries
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

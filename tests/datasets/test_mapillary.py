@@ -7,10 +7,10 @@ import pytest
 from miniatures import mapillary_v12, mapillary_v20
 from PIL import Image
 
-from segbench.classes.mapillary import V12, V20
+from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
-from segbench.errors import DataError
-from segbench.formats import read_json, read_label_map
+from segbench.datasets.classes.mapillary import V12, V20
+from segbench.formats.label_maps import read_json, read_label_map
 
 
 def raw_folder(module, name, tmp_path):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from miniatures import mseg as miniature
 
-from segbench.classes.mseg import CATEGORIES, PARTS, train_ids
+from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import dataset_info, prepare_dataset
+from segbench.datasets.classes.mseg import CATEGORIES, PARTS, train_ids
 from segbench.datasets.mseg import exchange_table
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_label_map
+from segbench.formats.label_maps import read_label_map
 
 LEFT_OUT = {
     "ade20k": {

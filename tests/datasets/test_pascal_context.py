@@ -9,12 +9,12 @@ from miniatures import build_raw
 from miniatures._pascal_context import NUMBERS, OTHER, STEMS
 from scipy.io import loadmat, savemat
 
+from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets._pascal_context import CLASSES, CONTEXT, KIT
 from segbench.datasets.pascal_context_59 import sources
-from segbench.errors import DataError
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_label_map
+from segbench.formats.label_maps import read_label_map
 
 FORMS = {59: "pascal_context_59", 60: "pascal_context_60"}
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from miniatures import camvid
 from miniatures.scenes import save
 
+from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import prepare_dataset
-from segbench.errors import ConfigError, DataError
-from segbench.prepared import PreparedDataset
+from segbench.formats.prepared import PreparedDataset
 
 OPTIONS = {"train": 30, "val": 5}
 CODE = """
@@ -115,7 +115,7 @@ def test_a_torn_journal_and_a_lost_file_are_repaired(tmp_path_factory, unbroken,
 
 def journal_of_a_stopped_run(out):
     """Prepare everything except the documents, as if killed just before them."""
-    from segbench.datasets import writer
+    from segbench.datasets.prepare import writer
 
     def stop(*args, **keywords):
         raise KeyboardInterrupt

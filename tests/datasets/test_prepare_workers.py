@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from segbench.core.provenance import json_digest
 from segbench.datasets import prepare_dataset
-from segbench.datasets.documents import ContentDigest
-from segbench.formats import read_jsonl
-from segbench.provenance import json_digest
+from segbench.datasets.prepare.documents import ContentDigest
+from segbench.formats.label_maps import read_jsonl
 
 OWN = '''
 """Noise: many small images made on request, each after a short wait."""
@@ -28,7 +28,7 @@ import numpy as np
 from segbench.datasets.source import (
     RawImage, SourceImage, compose_panoptic, instances_from_masks,
 )
-from segbench.types import Category, DatasetInfo
+from segbench.core.types import Category, DatasetInfo
 
 INFO = DatasetInfo(
     name="noise", display_name="Noise", description="Squares on noise.",

@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import dataset_info, dataset_infos, prepare_dataset, verify_prepared
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_json, read_jsonl
-from segbench.prepared import PreparedDataset
+from segbench.formats.label_maps import read_json, read_jsonl
+from segbench.formats.prepared import PreparedDataset
 
 NAMES = list(dataset_infos())
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

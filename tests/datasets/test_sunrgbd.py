@@ -10,10 +10,10 @@ from miniatures import build_raw
 from miniatures.sunrgbd import IMAGES, write_labels
 from scipy.io import savemat
 
+from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.sunrgbd import IMAGE_FILE, LABEL_FILE, SPLIT_FILE, sources
-from segbench.errors import DataError
-from segbench.formats import read_label_map
+from segbench.formats.label_maps import read_label_map
 
 STEMS = [path.split("/image/")[0].replace("/", "_") for path in IMAGES]
 PATHS = list(IMAGES)

@@ -16,10 +16,10 @@ from archive_maker import pack
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from segbench.datasets.fetch.containers import container_kind
-from segbench.datasets.fetch.names import SeenNames, safe_path
-from segbench.datasets.fetch.unpack import Limits, unpack
-from segbench.errors import DataError
+from segbench.core.errors import DataError
+from segbench.datasets.download.containers import container_kind
+from segbench.datasets.download.names import SeenNames, safe_path
+from segbench.datasets.download.unpack import Limits, unpack
 
 SMALL = Limits(ratio=10, free_bytes=100_000)
 
@@ -288,7 +288,7 @@ def test_a_flipped_byte_never_passes_unnoticed(tmp_path, suffix):
 
 
 def test_bytes_without_end_after_the_end_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("segbench.datasets.fetch.containers.MAX_PADDING", 2 << 20)
+    monkeypatch.setattr("segbench.datasets.download.containers.MAX_PADDING", 2 << 20)
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as stream:
         stream.write(tar_of(tmp_path / "a.tar", [("a", b"1")]).read_bytes() + bytes(3 << 20))
     assert "bytes after its end mark" in refused(tmp_path / "a.tar.gz", tmp_path)

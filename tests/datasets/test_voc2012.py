@@ -14,12 +14,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.io import loadmat, savemat
 
+from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.voc2012 import KIT, SBD, sources, trainaug_stems
-from segbench.errors import DataError
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, read_label_map
-from segbench.prepared import PreparedDataset
+from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.prepared import PreparedDataset
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 SBD_ONLY = ("2008_000002", "2008_000003")

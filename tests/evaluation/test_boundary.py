@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from segbench.evaluation.boundary import boundary_distance, boundary_map
-from segbench.evaluation.boundary_bits import any_of_lines, pack, spread_up, unpack
+from segbench.evaluation.boundary.bits import any_of_lines, pack, spread_up, unpack
+from segbench.evaluation.boundary.distance import boundary_distance, boundary_map
 
 
 @st.composite

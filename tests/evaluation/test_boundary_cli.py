@@ -11,13 +11,13 @@ import pytest
 import test_evaluation_folder as prepared
 
 from segbench.cli import main
-from segbench.config import load_config
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
+from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.counts import load_counts
-from segbench.evaluation.folder import score_parts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import write_json, write_label_map, write_panoptic_ids
-from segbench.manifest import write_manifest
+from segbench.formats.label_maps import write_json, write_label_map, write_panoptic_ids
+from segbench.formats.manifest import write_manifest
+from segbench.workflow.config import load_config
 
 dataset, perfect = prepared.dataset, prepared.oracle
 

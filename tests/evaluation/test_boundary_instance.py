@@ -13,13 +13,13 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segbench.errors import ConfigError
-from segbench.evaluation import instance
-from segbench.evaluation.boundary_mask_kernels import boundary_room, boundary_runs
+from segbench.core.errors import ConfigError
+from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.counts import load_counts, save_counts
-from segbench.evaluation.folder import score_parts
+from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.instance.boundary_kernels import boundary_room, boundary_runs
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.weighted import statistic
+from segbench.evaluation.resampled import statistic
 
 AP = get_protocol("coco-instances")
 TWELVE = [f"boundary_{key}" for key in instance._KEYS]

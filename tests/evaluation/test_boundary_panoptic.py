@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from segbench.errors import ConfigError
-from segbench.evaluation import panoptic
+from segbench.core.errors import ConfigError
+from segbench.core.types import Category, CategoryTable
 from segbench.evaluation.boundary_scores import boundary_scores, boundary_view
 from segbench.evaluation.counts import load_counts, save_counts
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.weighted import statistic
-from segbench.types import Category, CategoryTable
+from segbench.evaluation.resampled import statistic
 
 COCO = get_protocol("coco-panoptic")
 TABLE = CategoryTable(

@@ -11,14 +11,22 @@ from cityscapes_scenes import random_folder, scene, write_masks, write_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segbench.bootstrap import resample_weights
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import cityscapes_ap, cityscapes_coco, cityscapes_json, counts
-from segbench.evaluation.cityscapes import CLASS_NAMES, IGNORED_IDS, LABEL_IDS, THING_IDS
-from segbench.evaluation.cityscapes_folders import count_folder
-from segbench.evaluation.folder import score_parts
+from segbench.core.errors import ConfigError, DataError
+from segbench.evaluation import counts
+from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
+from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
+from segbench.evaluation.cityscapes import official_files as cityscapes_json
+from segbench.evaluation.cityscapes.folders import count_folder
+from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.weighted import statistic
+from segbench.evaluation.protocols.cityscapes_labels import (
+    CLASS_NAMES,
+    IGNORED_IDS,
+    LABEL_IDS,
+    THING_IDS,
+)
+from segbench.evaluation.resampled import statistic
+from segbench.statistics.bootstrap import resample_weights
 
 PROTOCOL = get_protocol("cityscapes-instances")
 EXACT = {"rel": 1e-12, "nan_ok": True}

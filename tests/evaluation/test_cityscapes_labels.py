@@ -9,16 +9,22 @@ import numpy as np
 import pytest
 from cityscapes_scenes import scene
 
-from segbench.bootstrap import resample_weights
-from segbench.errors import DataError
-from segbench.evaluation import cityscapes_instances as labels_module
-from segbench.evaluation import cityscapes_json, counts
-from segbench.evaluation.cityscapes import IGNORED_IDS, LABEL_CATEGORIES, LABEL_IDS, LABEL_NAMES
-from segbench.evaluation.cityscapes_instances import MEAN_SIZES, count_instances, count_labels
-from segbench.evaluation.folder import score_parts
+from segbench.core.errors import DataError
+from segbench.evaluation import counts
+from segbench.evaluation.cityscapes import official_files as cityscapes_json
+from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.semantic import count_ids, from_table
-from segbench.evaluation.weighted import statistic
+from segbench.evaluation.protocols.cityscapes_labels import (
+    IGNORED_IDS,
+    LABEL_CATEGORIES,
+    LABEL_IDS,
+    LABEL_NAMES,
+)
+from segbench.evaluation.resampled import statistic
+from segbench.evaluation.semantic import instance_weighted as labels_module
+from segbench.evaluation.semantic.counts import count_ids, from_table
+from segbench.evaluation.semantic.instance_weighted import MEAN_SIZES, count_instances, count_labels
+from segbench.statistics.bootstrap import resample_weights
 
 PROTOCOL = get_protocol("cityscapes-fine")
 VEHICLES = {26, 27, 28, 29, 30, 31, 32, 33}

@@ -10,15 +10,17 @@ from cityscapes_scenes import detections, scene, write_masks, write_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from segbench.core.errors import DataError
 from segbench.datasets import prepare_dataset
-from segbench.errors import DataError
-from segbench.evaluation import cityscapes_ap, cityscapes_instances, counts
-from segbench.evaluation.cityscapes import LABEL_IDS
-from segbench.evaluation.cityscapes_folders import count_folder
-from segbench.evaluation.folder import evaluate
-from segbench.evaluation.label_folders import count_folder as count_maps
+from segbench.evaluation import counts
+from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
+from segbench.evaluation.cityscapes.folders import count_folder
+from segbench.evaluation.count_split import evaluate
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, write_json
+from segbench.evaluation.protocols.cityscapes_labels import LABEL_IDS
+from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
+from segbench.evaluation.semantic.folders import count_folder as count_maps
+from segbench.formats.label_maps import read_json, write_json
 
 IMAGES = 3
 STEMS = [f"ulm_{i:06d}_000019" for i in range(IMAGES)]

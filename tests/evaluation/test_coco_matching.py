@@ -13,11 +13,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segbench.evaluation._coco_accumulate import accumulate
-from segbench.evaluation._coco_items import table_of
-from segbench.evaluation._coco_reading import read_table
-from segbench.evaluation._coco_shapes import BrokenMaskError, mask_text, read_masks
-from segbench.evaluation.instance import match_entries, match_table, scores
+from segbench.evaluation.instance.accumulate import accumulate
+from segbench.evaluation.instance.average_precision import match_entries, match_table, scores
+from segbench.evaluation.instance.items import table_of
+from segbench.evaluation.instance.reading import read_table
+from segbench.evaluation.instance.shapes import BrokenMaskError, mask_text, read_masks
 from segbench.evaluation.protocol import get_protocol
 
 SIDES = [4, 31, 32, 33, 60, 95, 96, 97]

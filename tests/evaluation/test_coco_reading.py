@@ -12,11 +12,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segbench.errors import DataError
-from segbench.evaluation._coco_items import table_of
-from segbench.evaluation._coco_reading import read_table
-from segbench.evaluation.coco_files import load_instances
-from segbench.evaluation.instance import match, match_files, match_table, scores
+from segbench.core.errors import DataError
+from segbench.evaluation.instance.average_precision import match, match_files, match_table, scores
+from segbench.evaluation.instance.files import load_instances
+from segbench.evaluation.instance.items import table_of
+from segbench.evaluation.instance.reading import read_table
 from segbench.evaluation.protocol import get_protocol
 
 SIZE = (20, 30)

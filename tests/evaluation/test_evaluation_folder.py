@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from segbench.errors import ConfigError, DataError
+from segbench.core.errors import ConfigError, DataError
 from segbench.evaluation import counts as stored
-from segbench.evaluation.folder import evaluate, score_parts
+from segbench.evaluation.count_split import evaluate, score_parts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, write_json, write_jsonl, write_label_map, write_panoptic_ids
-from segbench.prepared import PreparedDataset
+from segbench.formats.label_maps import (
+    read_json,
+    write_json,
+    write_jsonl,
+    write_label_map,
+    write_panoptic_ids,
+)
+from segbench.formats.prepared import PreparedDataset
 
 PROTOCOLS = {
     "semantic": "semantic-pooled",

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segbench.evaluation import panoptic, semantic
-from segbench.evaluation.panoptic_files import evaluate_panoptic
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, read_label_map, read_panoptic_ids
+from segbench.evaluation.semantic import counts as semantic
+from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 DATA = SHARED / "data"

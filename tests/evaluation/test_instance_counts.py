@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import instance
+from segbench.core.errors import ConfigError, DataError
+from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.protocol import get_protocol
 
 PROTOCOL = get_protocol("coco-instances")

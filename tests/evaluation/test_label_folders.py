@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.errors import DataError
-from segbench.evaluation import cityscapes_instances, semantic
-from segbench.evaluation.label_folders import count_folder
+from segbench.core.errors import DataError
 from segbench.evaluation.protocol import get_protocol
+from segbench.evaluation.semantic import counts as semantic
+from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
+from segbench.evaluation.semantic.folders import count_folder
 
 TRUTH = np.array([[1, 2, 3], [0, 5, 5]], dtype=np.uint8)
 

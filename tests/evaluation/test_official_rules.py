@@ -8,12 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from segbench.errors import DataError
-from segbench.evaluation import semantic
-from segbench.evaluation.cityscapes import CATEGORIES, LABEL_IDS
-from segbench.evaluation.label_folders import count_folder
+from segbench.core.errors import DataError
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import write_label_map
+from segbench.evaluation.protocols.cityscapes_labels import CATEGORIES, LABEL_IDS
+from segbench.evaluation.semantic import counts as semantic
+from segbench.evaluation.semantic.folders import count_folder
+from segbench.formats.label_maps import write_label_map
 
 CASES = 1000
 
@@ -134,7 +134,7 @@ RULES = {
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """Files of a test need no fsync."""
-    monkeypatch.setattr("segbench.formats._sync", lambda path: None)
+    monkeypatch.setattr("segbench.formats.label_maps._sync", lambda path: None)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import panoptic
+from segbench.core.errors import ConfigError, DataError
+from segbench.core.types import Category, CategoryTable
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.types import Category, CategoryTable
 
 COCO = get_protocol("coco-panoptic")
 TABLE = CategoryTable(

@@ -10,10 +10,10 @@ import pytest
 from test_random_damage import damaged
 from test_workers import bits, write_side
 
-from segbench.errors import DataError
-from segbench.evaluation import panoptic_files
-from segbench.evaluation._panoptic_listing import UnusualError, read_listing
-from segbench.evaluation.panoptic_files import evaluate_panoptic
+from segbench.core.errors import DataError
+from segbench.evaluation.panoptic import files as panoptic_files
+from segbench.evaluation.panoptic.files import evaluate_panoptic
+from segbench.evaluation.panoptic.listing import UnusualError, read_listing
 
 ROUNDS = 250
 

@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import panoptic, semantic
+from segbench.core.errors import ConfigError, DataError
+from segbench.core.types import Category, CategoryTable
 from segbench.evaluation.explain import distinct_rules, explain
-from segbench.evaluation.label_codes import UNKNOWN
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol, protocols
-from segbench.types import Category, CategoryTable
+from segbench.evaluation.protocols.label_codes import UNKNOWN
+from segbench.evaluation.semantic import counts as semantic
 
 PROMISED = {
     *("voc2012", "pascal-context-59", "pascal-context-60", "cityscapes-fine", "ade20k-150"),

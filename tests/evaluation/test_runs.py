@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segbench.evaluation._runs import count_byte_pairs, count_id_pairs, id_areas
+from segbench.evaluation.counting.runs import count_byte_pairs, count_id_pairs, id_areas
 
 RELAXED = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60

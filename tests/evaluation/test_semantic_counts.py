@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import semantic
+from segbench.core.errors import ConfigError, DataError
 from segbench.evaluation.protocol import get_protocol, protocols
+from segbench.evaluation.semantic import counts as semantic
 
 POOLED = get_protocol("semantic-pooled")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from score_sets import FRAMES, NAMES
 from test_malformed_input import in_process, run
 
-from segbench.evaluation.cityscapes import LABEL_IDS
+from segbench.evaluation.protocols.cityscapes_labels import LABEL_IDS
 
 
 def moved(by, base=0):

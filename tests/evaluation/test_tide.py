@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from segbench.errors import DataError
-from segbench.evaluation import tide
+from segbench.core.errors import DataError
+from segbench.evaluation.instance import tide
 
 HEIGHT = WIDTH = 24
 

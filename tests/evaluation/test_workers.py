@@ -10,14 +10,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from segbench import pool
-from segbench.errors import DataError
-from segbench.evaluation import panoptic, semantic
-from segbench.evaluation._images import count_in_parts
-from segbench.evaluation.label_folders import count_folder
-from segbench.evaluation.panoptic_files import evaluate_panoptic
+from segbench.core import pool
+from segbench.core.errors import DataError
+from segbench.evaluation.counting.images import count_in_parts
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_json, write_json, write_label_map, write_panoptic_ids
+from segbench.evaluation.semantic import counts as semantic
+from segbench.evaluation.semantic.folders import count_folder
+from segbench.formats.label_maps import read_json, write_json, write_label_map, write_panoptic_ids
 
 IMAGES = 70
 CATEGORIES = [{"id": k, "name": f"class {k}", "isthing": k % 2} for k in (3, 8, 11)]

@@ -11,16 +11,17 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from segbench import backbones
-from segbench.backbones import create_backbone
-from segbench.errors import DataError
+from segbench.core.errors import DataError
 from segbench.layers.vgg import vgg16_stages
-from segbench.models import _hrnet_weights, _vgg
-from segbench.models._vgg import fill_vgg16
+from segbench.models import backbones
+from segbench.models.backbones import create_backbone
 from segbench.models.deeplab_v2 import DilatedVGG16
 from segbench.models.fcn import FullyConvolutionalVGG16
 from segbench.models.hrnet import hrnet
-from segbench.registry import create_model
+from segbench.models.parts import hrnet_weights as _hrnet_weights
+from segbench.models.parts import vgg_weights as _vgg
+from segbench.models.parts.vgg_weights import fill_vgg16
+from segbench.models.registry import create_model
 
 VGG = ("vgg16", "vgg16_bn")
 

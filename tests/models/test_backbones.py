@@ -13,10 +13,10 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from segbench import backbones
-from segbench.backbones import create_backbone
-from segbench.errors import ConfigError, DataError, MissingDependency
-from segbench.pretrained import classifier_state, lite0_state
+from segbench.core.errors import ConfigError, DataError, MissingDependency
+from segbench.models import backbones
+from segbench.models.backbones import create_backbone
+from segbench.models.pretrained import classifier_state, lite0_state
 
 CASES = [
     ("vgg16", 32, {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512}),

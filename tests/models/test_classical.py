@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.data import Targets
 from segbench.layers.region_features import GRID, NUM_FEATURES, region_features
 from segbench.layers.regions import (
     normalized_cut_regions,
@@ -16,7 +15,8 @@ from segbench.layers.regions import (
     watershed_regions,
 )
 from segbench.models.classical import count_votes
-from segbench.registry import create_model, model_infos
+from segbench.models.registry import create_model, model_infos
+from segbench.training.data import Targets
 
 CUTS = (watershed_regions, normalized_cut_regions, quickshift_regions)
 MODELS = ("classical_watershed", "classical_normalized_cut", "classical_quickshift")

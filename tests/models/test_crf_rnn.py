@@ -5,9 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from segbench.building import build_model
-from segbench.checked_yaml import parse
-from segbench.lattice import build_lattice
+from segbench.core.checked_yaml import parse
 from segbench.layers.mean_field import (
     MeanField,
     MeanFilter,
@@ -15,8 +13,10 @@ from segbench.layers.mean_field import (
     lattice_filter,
     lattice_tensors,
 )
-from segbench.recipe import Recipe
-from segbench.registry import create_model
+from segbench.layers.permutohedral import build_lattice
+from segbench.models.registry import create_model
+from segbench.training.build import build_model
+from segbench.training.recipe import Recipe
 
 SIDE = (9, 7)
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")

@@ -9,14 +9,14 @@ import torch
 from torch.nn import functional
 from torchvision.ops import deform_conv2d
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.deformable import (
     DeformableConv,
     DeformableSemanticHead,
     deformable_block,
     deformed,
 )
-from segbench.profiling import count_macs
+from segbench.models.profiling.costs import count_macs
 
 
 def random_features(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.deformable_attention import MACS_PER_SAMPLE, DeformableAttention, sample_levels
 from segbench.layers.positions import sine_positions
 

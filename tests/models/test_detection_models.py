@@ -17,13 +17,13 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from segbench.backbones import create_backbone
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, VOID
 from segbench.layers.roi_pool import MultiScaleRoIPool
-from segbench.models._detection import ThingBoxPredictor, ThingMaskPredictor
+from segbench.models.backbones import create_backbone
+from segbench.models.bases.detection import ThingBoxPredictor, ThingMaskPredictor
 from segbench.models.fcos import box_masks
-from segbench.registry import create_model
-from segbench.types import IGNORE_INDEX, VOID
+from segbench.models.registry import create_model
 
 PUBLISHED = [
     ("mask_rcnn_resnet50_fpn", (91,), {}, 44_401_393),

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import deform_conv2d
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.dcnv3 import DCNv3, sample_points
 from segbench.layers.depthwise_sum import DepthwiseSum, merge
 from segbench.models.internimage import SIZES, TINY, InternImage
+from segbench.models.profiling.costs import count_macs
+from segbench.models.registry import create_model
 from segbench.models.replknet import RepLKNet
 from segbench.models.slak import FixedZeros, SLaK, nonzero_parameters, sparsify
-from segbench.profiling import count_macs
-from segbench.registry import create_model
 
 COUNTS = [
     ("upernet_replknet31b", {}, 113_371_820),

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from segbench.checked_yaml import parse
-from segbench.models._swin import OutputNorms
+from segbench.core.checked_yaml import parse
 from segbench.models.internimage import InternImage
-from segbench.optim import build_optimizer
-from segbench.recipe import Recipe
-from segbench.registry import create_model
+from segbench.models.parts.swin import OutputNorms
+from segbench.models.registry import create_model
+from segbench.training.optim import build_optimizer
+from segbench.training.recipe import Recipe
 
 
 def rates(model: nn.Module, **changes: object) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segbench.registry import create_model, model_infos
+from segbench.models.registry import create_model, model_infos
 
 ON_TINY_NETWORK = ("pspnet", "deeplab_v2", "deeplab_v3", "encnet")
 SUMMED = ("fcn", "dilation")

@@ -8,15 +8,17 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from segbench.building import set_loss
-from segbench.checked_yaml import parse
-from segbench.errors import ConfigError
-from segbench.losses import Criterion, class_weights, cross_entropy
-from segbench.losses.border import border_weights, cells_of
-from segbench.models._semantic import SemanticModel
-from segbench.recipe import Recipe, recipe_digest
-from segbench.registry import create_model
-from segbench.types import Category, CategoryTable
+from segbench.core.checked_yaml import parse
+from segbench.core.errors import ConfigError
+from segbench.core.types import Category, CategoryTable
+from segbench.layers.losses.border import border_weights, cells_of
+from segbench.layers.losses.criterion import Criterion
+from segbench.layers.losses.pixel import cross_entropy
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import create_model
+from segbench.training import class_weights
+from segbench.training.build import set_loss
+from segbench.training.recipe import Recipe, recipe_digest
 
 LEAST = {
     "model": "fcn_tiny", "dataset": "any", "task": "semantic", "iterations": 1, "batch_size": 1,

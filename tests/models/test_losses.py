@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segbench.losses import Criterion, cross_entropy, dice, focal, jaccard, lovasz, ohem
-from segbench.losses.criterion import LOSSES as BY_NAME
+from segbench.layers.losses.criterion import LOSSES as BY_NAME
+from segbench.layers.losses.criterion import Criterion
+from segbench.layers.losses.pixel import cross_entropy, focal, ohem
+from segbench.layers.losses.region import dice, jaccard, lovasz
 
 LOSSES = [cross_entropy, focal, dice, jaccard, lovasz, partial(ohem, min_kept=7)]
 

@@ -11,23 +11,18 @@ import torch
 from torch.nn import functional
 from torchvision.ops import generalized_box_iou_loss
 
+from segbench.core.errors import ConfigError
+from segbench.core.types import Category, CategoryTable, Instances, PanopticMap, Prediction
 from segbench.datasets.digit_scenes import SceneOptions, compose_scene
 from segbench.datasets.source import compose_panoptic, instances_from_masks
-from segbench.errors import ConfigError
-from segbench.evaluation import panoptic
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.losses.box import box_overlap
-from segbench.models._lpsnet_samples import (
-    POSITIVES,
-    Points,
-    SampleRule,
-    box_distances,
-)
-from segbench.models._panoptic import PanopticParts, certain
-from segbench.oracles import Truth, predict_with_truth
-from segbench.profiling import count_macs_by_module
-from segbench.registry import create_model
-from segbench.types import Category, CategoryTable, Instances, PanopticMap, Prediction
+from segbench.inference.oracles import Truth, predict_with_truth
+from segbench.layers.losses.box import box_overlap
+from segbench.models.bases.panoptic import PanopticParts, certain
+from segbench.models.parts.lpsnet_samples import POSITIVES, Points, SampleRule, box_distances
+from segbench.models.profiling.costs import count_macs_by_module
+from segbench.models.registry import create_model
 
 THINGS, STUFF = 3, 2
 SIZE = (64, 64)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segbench.datasets.source import instances_from_masks
-from segbench.models._lpsnet_samples import (
+from segbench.models.parts.lpsnet_samples import (
     OVERLAPS,
     POSITIVES,
     QUALITIES,

@@ -14,29 +14,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segbench.building import build_model, class_counts
 from segbench.cli.profile import classes_of
-from segbench.errors import ConfigError
-from segbench.evaluation import panoptic
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, VOID, Category, CategoryTable, Instances, Prediction
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.inference import averaged_logits, slide_logits
-from segbench.models._mask2former_loss import (
+from segbench.inference.oracles import Truth as OracleTruth
+from segbench.inference.oracles import predict_with_truth
+from segbench.inference.predict import averaged_logits, slide_logits
+from segbench.layers.query_merge import ScoredMasks, merge_masks
+from segbench.models.mask2former import Mask2Former
+from segbench.models.parts.mask2former_loss import (
     MaskCriterion,
     MaskTruth,
     pairwise_dice_cost,
     pairwise_mask_cost,
     sample_points,
 )
-from segbench.models._mask2former_parts import QueryParts
-from segbench.models._mask2former_queries import MaskPrediction, QueryDecoder, QueryLayer
-from segbench.models.mask2former import Mask2Former
-from segbench.oracles import Truth as OracleTruth
-from segbench.oracles import predict_with_truth
-from segbench.postprocess.query_merge import ScoredMasks, merge_masks
-from segbench.profiling import count_macs_by_module
-from segbench.recipe import Recipe
-from segbench.registry import create_model, model_info
-from segbench.types import IGNORE_INDEX, VOID, Category, CategoryTable, Instances, Prediction
+from segbench.models.parts.mask2former_prediction import QueryParts
+from segbench.models.parts.mask2former_transformer import MaskPrediction, QueryDecoder, QueryLayer
+from segbench.models.profiling.costs import count_macs_by_module
+from segbench.models.registry import create_model, model_info
+from segbench.training.build import build_model, class_counts
+from segbench.training.recipe import Recipe
 
 COUNTS = [
     ("mask2former_resnet50", (80, 53), {}, 43_983_878),

@@ -11,9 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.swin_transformer import SwinTransformer
 
 from segbench.layers.pyramid_pooling import PyramidPooling
-from segbench.models import _swin
-from segbench.models._mit import SHAPES, MiT, MixFFN, ReducedAttention, create_mit
-from segbench.models._swin import OutputNorms, Swin, SwinShape, create_swin
 from segbench.models.lawin import (
     RATIOS,
     LargeWindowAttention,
@@ -23,8 +20,11 @@ from segbench.models.lawin import (
     from_windows,
     to_windows,
 )
+from segbench.models.parts import swin as _swin
+from segbench.models.parts.mix_transformer import SHAPES, MiT, MixFFN, ReducedAttention, create_mit
+from segbench.models.parts.swin import OutputNorms, Swin, SwinShape, create_swin
+from segbench.models.registry import create_model
 from segbench.models.upernet import UPerHead, UPerNet, convnext
-from segbench.registry import create_model
 
 COUNTS = [
     ("upernet_resnet50", 19, 66_415_238),

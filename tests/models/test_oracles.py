@@ -14,19 +14,25 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from segbench.datasets.writer import prepare_dataset
-from segbench.errors import ConfigError
-from segbench.evaluation.folder import evaluate
-from segbench.inference import predict_split
-from segbench.models._panoptic import PanopticParts, certain
-from segbench.oracles import Truth, check_oracles, match_objects, predict_with_truth, truth_of
-from segbench.prepared import PreparedDataset
-from segbench.provenance import file_digest
-from segbench.recipe import Recipe, load_recipe, recipe_digest
-from segbench.registry import create_model, model_infos
-from segbench.seal import write_sealed
-from segbench.truth import SplitTruth
-from segbench.types import IGNORE_INDEX, ImageRecord, Instances, PanopticMap, Sample
+from segbench.core.errors import ConfigError
+from segbench.core.provenance import file_digest
+from segbench.core.seal import write_sealed
+from segbench.core.types import IGNORE_INDEX, ImageRecord, Instances, PanopticMap, Sample
+from segbench.datasets.prepare.writer import prepare_dataset
+from segbench.evaluation.count_split import evaluate
+from segbench.formats.prepared import PreparedDataset
+from segbench.formats.samples import SplitTruth
+from segbench.inference.oracles import (
+    Truth,
+    check_oracles,
+    match_objects,
+    predict_with_truth,
+    truth_of,
+)
+from segbench.inference.predict import predict_split
+from segbench.models.bases.panoptic import PanopticParts, certain
+from segbench.models.registry import create_model, model_infos
+from segbench.training.recipe import Recipe, load_recipe, recipe_digest
 
 THINGS, STUFF = 2, 2
 SIDE = 40

@@ -13,13 +13,13 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from segbench.errors import ConfigError
-from segbench.formats import read_json, read_panoptic_ids
-from segbench.models._panoptic import PanopticParts, certain
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, Instances
+from segbench.formats.label_maps import read_json, read_panoptic_ids
+from segbench.models.bases.panoptic import PanopticParts, certain
 from segbench.models.mask_rcnn_fcn_merge import TwoNetworks
+from segbench.models.registry import create_model
 from segbench.panopticapi import combine_semantic_and_instance_predictions as combine
-from segbench.registry import create_model
-from segbench.types import IGNORE_INDEX, Instances
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 THINGS, STUFF = 3, 2

@@ -18,10 +18,10 @@ from segbench.cli import cli
 from segbench.layers.pyramid_pooling import PyramidPooling
 from segbench.layers.unpool import max_pool_with_places, max_unpool
 from segbench.models.dilation import ContextModule
+from segbench.models.profiling.receptive_field import receptive_fields
+from segbench.models.profiling.stages import builder_options, describe_model, stage_names
+from segbench.models.registry import create_model, model_info
 from segbench.models.unet import _mirror
-from segbench.receptive_field import receptive_fields
-from segbench.registry import create_model, model_info
-from segbench.stage_table import builder_options, describe_model, stage_names
 
 
 def meta(build, *args, **options) -> nn.Module:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from segbench.errors import ConfigError
-from segbench.registry import ModelInfo, create_model, model_infos
+from segbench.core.errors import ConfigError
+from segbench.models.registry import ModelInfo, create_model, model_infos
 
 INFOS = model_infos()
 EVERY = list(INFOS)
@@ -275,8 +275,8 @@ def test_an_architecture_is_one_file(tmp_path, monkeypatch) -> None:
     """A new file is listed and passes every check, with no other file touched."""
     source = """
         from torch import nn
-        from segbench.models._semantic import SemanticModel
-        from segbench.registry import register_model
+        from segbench.models.bases.semantic import SemanticModel
+        from segbench.models.registry import register_model
 
         class Toy(SemanticModel):
             def __init__(self, num_classes):

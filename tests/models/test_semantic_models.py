@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from segbench.errors import ConfigError
+from segbench.core.errors import ConfigError
 from segbench.layers.aspp import ASPP
 from segbench.layers.bilinear import bilinear_kernel, bilinear_upsampling, linear_as_convolution
 from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.models._semantic import SemanticModel
+from segbench.models.bases.semantic import SemanticModel
 from segbench.models.fcn import FullyConvolutionalVGG16
 from segbench.models.patch_classifier import PatchClassifier, TinyClassifier, fully_convolutional
+from segbench.models.registry import create_model
 from segbench.models.unet import UNet, _mirror
-from segbench.registry import create_model
 
 COUNTS = [
     ("fcn_32s", 21, {}, 136_152_917),

@@ -10,15 +10,15 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from segbench.layers.losses.presence import class_presence
 from segbench.layers.pyramid_pooling import PyramidPooling
 from segbench.layers.unpool import bed_of_nails, max_pool_with_places, max_unpool, nearest
-from segbench.losses import class_presence
 from segbench.models.deeplab_v2 import SummedPyramid
 from segbench.models.dilation import CONTEXT8, ContextModule, FrontEnd
 from segbench.models.encnet import Encoding
 from segbench.models.icnet import SummedPooling
 from segbench.models.ocrnet import gather_regions
-from segbench.registry import create_model
+from segbench.models.registry import create_model
 
 COUNTS = [
     ("segnet", 11, 29_449_355),

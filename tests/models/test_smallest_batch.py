@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segbench.batch_rules import check_batch
-from segbench.checked_yaml import parse
-from segbench.errors import ConfigError, TrainingError
-from segbench.recipe import Recipe
-from segbench.registry import create_model, model_infos
-from segbench.runtime import explain_one_value
+from segbench.core.checked_yaml import parse
+from segbench.core.errors import ConfigError, TrainingError
+from segbench.models.registry import create_model, model_infos
+from segbench.training.device import explain_one_value
+from segbench.training.recipe import Recipe
+from segbench.workflow.batch_rules import check_batch
 
 CLASSES = {"semantic": (5,), "instance": (4,), "panoptic": (3, 4)}
 FAMILIES = {info.family: info for info in model_infos().values()}

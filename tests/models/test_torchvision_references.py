@@ -8,8 +8,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from segbench.profiling import count_macs, count_parameters
-from segbench.registry import create_model
+from segbench.models.profiling.costs import count_macs, count_parameters
+from segbench.models.registry import create_model
 
 PUBLISHED = {
     "fcn_resnet50": (35_322_218, 152.717),

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from segbench.errors import ConfigError
-from segbench.evaluation import panoptic
+from segbench.core.errors import ConfigError
+from segbench.core.types import IGNORE_INDEX, Category, CategoryTable, Instances, PanopticMap
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
 from segbench.layers.panoptic_head import (
     IGNORED,
@@ -20,13 +21,12 @@ from segbench.layers.panoptic_head import (
     panoptic_logits,
     paste_logits,
 )
+from segbench.layers.unified_merge import choose_objects, settle
 from segbench.models import upsnet
-from segbench.models._panoptic import PanopticParts, certain
-from segbench.models._upsnet_losses import roi_loss, segment_loss
+from segbench.models.bases.panoptic import PanopticParts, certain
+from segbench.models.parts.upsnet_losses import roi_loss, segment_loss
+from segbench.models.registry import create_model
 from segbench.models.upsnet import UPSNet
-from segbench.postprocess.unified_merge import choose_objects, settle
-from segbench.registry import create_model
-from segbench.types import IGNORE_INDEX, Category, CategoryTable, Instances, PanopticMap
 
 THINGS, STUFF = 3, 2
 PARTS = {

@@ -7,7 +7,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from segbench.formats import id2rgb
+from segbench.formats.label_maps import id2rgb
 
 CATEGORIES = [
     {"id": 1, "name": "person", "supercategory": "a", "isthing": 1, "color": [220, 20, 60]},

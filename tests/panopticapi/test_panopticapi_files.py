@@ -13,8 +13,8 @@ from panoptic_cases import BY_ID, CATEGORIES, blocks, pair
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_label_map, read_panoptic_ids
+from segbench.core.errors import ConfigError, DataError
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.panopticapi import combine_semantic_and_instance_predictions as combine
 from segbench.panopticapi.cityscapes_gt_converter import cityscapes_panoptic_converter
 from segbench.panopticapi.converters import (

@@ -12,9 +12,9 @@ import pytest
 from panoptic_cases import BY_ID, CATEGORIES, pair
 from PIL import Image
 
-from segbench.errors import DataError
-from segbench.evaluation import panoptic
-from segbench.evaluation.panoptic_files import evaluate_panoptic
+from segbench.core.errors import DataError
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
 from segbench.panopticapi import evalPanopticSemanticLabeling, evaluation, utils
 from segbench.panopticapi._support import split

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.checked_yaml import parse
-from segbench.errors import ConfigError
-from segbench.inference import crf_logits
-from segbench.lattice import build_lattice
-from segbench.plan import Cell
-from segbench.postprocess import dense_crf as module
-from segbench.postprocess.dense_crf import (
+from segbench.core.checked_yaml import parse
+from segbench.core.errors import ConfigError
+from segbench.inference import dense_crf as module
+from segbench.inference.dense_crf import (
     CrfSettings,
     WindowKernel,
     dense_crf,
@@ -23,8 +20,11 @@ from segbench.postprocess.dense_crf import (
     pairwise_kernels,
     softmax,
 )
-from segbench.recipe import Recipe, inference_digest, recipe_digest
-from segbench.registry import model_info
+from segbench.inference.predict import crf_logits
+from segbench.layers.permutohedral import build_lattice
+from segbench.models.registry import model_info
+from segbench.training.recipe import Recipe, inference_digest, recipe_digest
+from segbench.workflow.plan import Cell
 
 RECIPE = {
     "model": "fcn_tiny",

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segbench.evaluation import panoptic
+from segbench.core.types import VOID, Category, CategoryTable, Instances, PanopticMap
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.postprocess.panoptic_merge import merge_panoptic, panoptic_labels
-from segbench.types import VOID, Category, CategoryTable, Instances, PanopticMap
+from segbench.layers.panoptic_merge import merge_panoptic, panoptic_labels
 
 THINGS, STUFF = 3, 2
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import fabricated_results
 import pytest
 
-from segbench.html import render_report
+from segbench.report.render import render_report
 
 
 @pytest.fixture(scope="session")

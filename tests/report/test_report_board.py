@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segbench.report_board import build_boards
-from segbench.report_metrics import SCORES, duration
-from segbench.report_ranks import Ties, Value, interval_of, mark_of, measured_groups, tie_groups
-from segbench.report_rows import reason_of, slug, status_of
+from segbench.report.board import build_boards
+from segbench.report.costs import SCORES, duration
+from segbench.report.rows import reason_of, slug, status_of
+from segbench.report.values import Ties, Value, interval_of, mark_of, measured_groups, tie_groups
 
 MIOU = SCORES["semantic"][0]
 fractions = st.floats(0, 1, allow_nan=False)

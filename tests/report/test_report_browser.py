@@ -261,7 +261,7 @@ def test_export_writes_what_is_on_the_screen(visit, chromium):
 def test_hundreds_of_rows_stay_quick_and_small(visit, results, tmp_path):
     import json
 
-    from segbench.html import render_report
+    from segbench.report.render import render_report
 
     table = json.loads((results / "table.json").read_text(encoding="utf-8"))
     scored = next(c for c in table["cells"] if c["experiment"] == "fcn")

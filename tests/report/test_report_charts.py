@@ -4,7 +4,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segbench import chart_labels, charts
+from segbench.report.charts import labels as chart_labels
+from segbench.report.charts import specs as charts
 
 points = st.lists(
     st.tuples(st.integers(1, 50), st.integers(0, 100)).map(

@@ -9,11 +9,11 @@ from fabricated_results import HOSTILE, STEMS
 from test_report_site import read, table_of
 
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import read_label_map
-from segbench.html import render_report
-from segbench.prepared import PreparedDataset
-from segbench.report_datasets import SAMPLES, class_table, share_text, split_rows
-from segbench.report_media import evenly
+from segbench.formats.label_maps import read_label_map
+from segbench.formats.prepared import PreparedDataset
+from segbench.report.pages.dataset import SAMPLES, class_table, share_text, split_rows
+from segbench.report.pictures.galleries import evenly
+from segbench.report.render import render_report
 
 PAGE = "datasets/shapes.html"
 

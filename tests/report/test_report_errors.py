@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from segbench.report_errors import error_table
+from segbench.report.error_table import error_table
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segbench.report_runs import Run, provenance_rows
+from segbench.report.runs import Run, provenance_rows
 
 
 def sections(facts):

@@ -8,9 +8,9 @@ import statistics
 import pytest
 from test_report_site import read
 
-from segbench.report_board import build_boards
-from segbench.report_oracles import oracle_table, oracle_words
-from segbench.report_runs import build_runs
+from segbench.report.board import build_boards
+from segbench.report.oracle_table import oracle_table, oracle_words
+from segbench.report.runs import build_runs
 
 PROTOCOLS = {"panoptic": "coco-panoptic", "instance": "coco-instances", "semantic": "pooled"}
 BOX, MASK, MIOU = "coco-instances.box_ap", "coco-instances.ap", "pooled.miou"

@@ -10,7 +10,7 @@ import pytest
 from fabricated_results import HOSTILE
 from test_report_site import read
 
-from segbench.html import render_report
+from segbench.report.render import render_report
 
 NAMES = (HOSTILE, "a b", "Ünï 日本", "'\"&<>", "../../etc", "x" * 300, "%00%2e", "#?&=", ".", "")
 

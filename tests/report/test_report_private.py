@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from segbench import report_clean
-from segbench.errors import DataError
-from segbench.html import render_report
-from segbench.report_clean import Cleaner
-from segbench.tidy_table import neutral, tidy_csv
+from segbench.core.errors import DataError
+from segbench.formats.tidy_table import neutral, tidy_csv
+from segbench.report import clean as report_clean
+from segbench.report.clean import Cleaner
+from segbench.report.render import render_report
 
 USER, HOST = "mallory.lind", "gpu-node-17"
 SECRET = "a private file of somebody"
@@ -114,7 +114,7 @@ def test_a_site_names_no_path_user_or_host_of_its_machine(board, machine, tmp_pa
     assert not found
     logs = "".join(path.read_text(encoding="utf-8") for path in (out / "logs").rglob("*.txt"))
     assert "done: 24 iterations, <results>/shapes/fcn/seed0/weights.safetensors" in logs
-    assert "<segbench>/segbench/training.py" in logs
+    assert "<segbench>/segbench/training/loop.py" in logs
     assert "srun: error: <node>: task 0: Exited with exit code 9" in logs
 
 

@@ -14,15 +14,16 @@ from click.testing import CliRunner
 from fabricated_results import COMMIT, DOUBT, HOSTILE, LOG_LINES
 from PIL import Image
 
-from segbench import html, overlay
 from segbench.cli import cli
-from segbench.errors import DataError
+from segbench.core.errors import DataError
 from segbench.evaluation.counts import load_counts
-from segbench.formats import read_label_map
-from segbench.html import render_report
-from segbench.prepared import PreparedDataset
-from segbench.report_metrics import SCORES
-from segbench.report_runs import confusion_of, run_slug
+from segbench.formats.label_maps import read_label_map
+from segbench.formats.prepared import PreparedDataset
+from segbench.report import render as html
+from segbench.report.costs import SCORES
+from segbench.report.pictures import colors as overlay
+from segbench.report.render import render_report
+from segbench.report.runs import confusion_of, run_slug
 
 
 class Reader(HTMLParser):
@@ -209,7 +210,7 @@ def test_run_pages_state_what_made_the_numbers(site):
 def test_logs_are_copied_and_long_ones_cut_to_their_end(results, site, tmp_path, monkeypatch):
     (log,) = (site / "logs/shapes__fcn__seed0").iterdir()
     assert log.suffix == ".txt" and log.read_text().splitlines() == LOG_LINES
-    from segbench import report_runs
+    from segbench.report import runs as report_runs
 
     monkeypatch.setattr(report_runs, "LOG_BYTES", 100)
     path = tmp_path / "long.log"
@@ -338,7 +339,7 @@ def test_a_table_that_is_no_table_is_refused(tmp_path):
 
 
 def test_the_report_needs_no_torch():
-    code = "import sys, segbench.html; sys.exit('torch' in sys.modules)"
+    code = "import sys, segbench.report.render; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

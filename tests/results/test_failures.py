@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from segbench import cluster
-from segbench.digest_cache import DigestCache
-from segbench.failures import Failure, explain, last_words
-from segbench.lease import Lease
-from segbench.plan import Plan, load_plan
-from segbench.result_checks import ResultChecks
-from segbench.results import _cell, collect
+from segbench.core.lease import Lease
+from segbench.workflow import slurm as cluster
+from segbench.workflow.digest_cache import DigestCache
+from segbench.workflow.failures import Failure, explain, last_words
+from segbench.workflow.plan import Plan, load_plan
+from segbench.workflow.result_checks import ResultChecks
+from segbench.workflow.results import _cell, collect
 
 CONFIG = """\
 results: {results}

@@ -57,7 +57,7 @@ class Checkout:
     def gate(self, experiment: str, iterations: int) -> Gate:
         """Return a gate that holds the training of an experiment after so many iterations."""
         folder, words = self.folder.parent / f"gate-{experiment}", ["train", f"/{experiment}.yaml"]
-        return Gate(folder, "segbench.training:_advance", calls=iterations, words=words)
+        return Gate(folder, "segbench.training.loop:_advance", calls=iterations, words=words)
 
     @contextmanager
     def launched(self, *options: str, gates: Sequence[Gate] = ()) -> Iterator[Launch]:

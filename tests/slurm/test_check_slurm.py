@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segbench.cluster import _states_of_our_jobs, check_slurm, state_of_job
+from segbench.workflow.slurm import _states_of_our_jobs, check_slurm, state_of_job
 
 HEALTHY = {
     "sbatch": "exit 0",

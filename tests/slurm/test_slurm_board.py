@@ -153,7 +153,7 @@ def test_slurm_logs_of_every_attempt_are_kept(story: Story) -> None:
 
 
 def test_doctor_finds_this_cluster_fit(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    from segbench.cluster import check_slurm
+    from segbench.workflow.slurm import check_slurm
 
     for name, value in story.checkout.cluster.environment().items():
         monkeypatch.setenv(name, value)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from segbench.cluster import keeps_accounting
-from segbench.slurm_logs import memory_mb
+from segbench.workflow.slurm import keeps_accounting
+from segbench.workflow.slurm_logs import memory_mb
 
 ROOT = Path(__file__).parents[2]
 MEMORY = "slurmstepd: error: Step 1.0 exceeded memory limit (5 > 4), being killed"

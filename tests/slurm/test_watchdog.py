@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from segbench.watchdog import Limits, Process, jobs_in_queue, stop, watch, works_here
+from segbench.workflow.watchdog import Limits, Process, jobs_in_queue, stop, watch, works_here
 
 QUICK = Limits(idle=0.6, silent=60, every=0.1)
 Queue = Callable[[str], None]
@@ -119,7 +119,7 @@ def test_command_says_why_and_what_next(queue: Queue) -> None:
     with running(WAITS) as process:
         options = [str(process.pid), "--idle-minutes", "0.01", "--every-seconds", "0.1"]
         done = subprocess.run(
-            [sys.executable, "-m", "segbench.watchdog", *options],
+            [sys.executable, "-m", "segbench.workflow.watchdog", *options],
             capture_output=True, text=True, timeout=60, check=True,
             cwd=Path(__file__).parents[2],
         )  # fmt: skip

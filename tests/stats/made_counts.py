@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from segbench.evaluation.instance import InstanceCounts
-from segbench.evaluation.panoptic import PanopticCounts
-from segbench.evaluation.semantic import SemanticCounts
+from segbench.evaluation.instance.average_precision import InstanceCounts
+from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
+from segbench.evaluation.semantic.counts import SemanticCounts
 
 
 def semantic_counts(seed, *, images=12, classes=4, skill=0.7, truth_seed=0, void=False):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from made_counts import from_tables
 
-from segbench.board_ties import board_ties
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import write_json
-from segbench.plan import Cell
-from segbench.result_checks import ResultChecks
-from segbench.results import collect
-from segbench.ties import tie_groups
+from segbench.formats.label_maps import write_json
+from segbench.statistics.ties import tie_groups
+from segbench.workflow.board_ties import board_ties
+from segbench.workflow.plan import Cell
+from segbench.workflow.result_checks import ResultChecks
+from segbench.workflow.results import collect
 
 POOLED = "semantic-pooled"
 SKILLS = {"best": [0.2, 0.2], "one": [0.1], "other": [0.1], "worst": [0.0]}

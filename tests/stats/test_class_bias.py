@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from made_counts import instance_counts, semantic_counts
 
-from segbench import stats
-from segbench.bootstrap import student
-from segbench.class_bias import fit_bias, images_of, refusal
-from segbench.errors import DataError
-from segbench.evaluation._class_mean import ClassMean
-from segbench.evaluation.panoptic import PanopticCounts
+from segbench.core.errors import DataError
+from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.weighted import statistic
-from segbench.ties import tie_groups
+from segbench.evaluation.ratios import ClassMean
+from segbench.evaluation.resampled import statistic
+from segbench.statistics import comparison as stats
+from segbench.statistics.bootstrap import student
+from segbench.statistics.small_sample_bias import fit_bias, images_of, refusal
+from segbench.statistics.ties import tie_groups
 
 PQ, COCO, POOLED = (get_protocol(n) for n in ("coco-panoptic", "coco-instances", "semantic-pooled"))
 SHOWN = np.geomspace(0.6, 0.02, 20)

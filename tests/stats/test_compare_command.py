@@ -6,12 +6,12 @@ import sys
 import pytest
 from made_counts import panoptic_counts, semantic_counts
 
-from segbench import stats
 from segbench.cli import main
 from segbench.evaluation.counts import save_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats import write_json
-from segbench.scored import load_scored
+from segbench.formats.label_maps import write_json
+from segbench.statistics import comparison as stats
+from segbench.statistics.scored_folders import load_scored
 
 POOLED = get_protocol("semantic-pooled")
 NAMES = ["road", "sky", "tree", "car"]

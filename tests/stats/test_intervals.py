@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from made_counts import from_tables, instance_counts, panoptic_counts, semantic_counts
 from scipy import stats as scipy_stats
 
-from segbench import stats
-from segbench.bootstrap import resample_weights
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import semantic
+from segbench.core.errors import ConfigError, DataError
 from segbench.evaluation.protocol import get_protocol
+from segbench.evaluation.semantic import counts as semantic
+from segbench.statistics import comparison as stats
+from segbench.statistics.bootstrap import resample_weights
 
 POOLED = get_protocol("semantic-pooled")
 

@@ -7,10 +7,10 @@ import pytest
 from made_counts import from_tables
 from scipy import stats as distributions
 
-from segbench import stats
-from segbench.errors import DataError
+from segbench.core.errors import DataError
 from segbench.evaluation.protocol import get_protocol
-from segbench.ties import pairwise_p, tie_groups
+from segbench.statistics import comparison as stats
+from segbench.statistics.ties import pairwise_p, tie_groups
 
 POOLED = get_protocol("semantic-pooled")
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from made_counts import instance_counts, panoptic_counts, semantic_counts
 
-from segbench.errors import ConfigError, DataError
-from segbench.evaluation import instance, panoptic, semantic
-from segbench.evaluation.folder import score_parts
+from segbench.core.errors import ConfigError, DataError
+from segbench.evaluation.count_split import score_parts
+from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol, protocols
-from segbench.evaluation.weighted import statistic
+from segbench.evaluation.resampled import statistic
+from segbench.evaluation.semantic import counts as semantic
 
 MODULES = {"semantic": semantic, "panoptic": panoptic, "segm": instance, "bbox": instance}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import training_toys
 
-from segbench.prepared import PreparedDataset
+from segbench.formats.prepared import PreparedDataset
 
 
 @pytest.fixture(scope="session")

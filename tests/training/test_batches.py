@@ -12,15 +12,15 @@ import pytest
 import torch
 import training_toys
 
-from segbench.building import set_loss
-from segbench.data import Batch, SplitDataset, TrainBatches, collate, train_loader
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_label_map
-from segbench.losses.border import border_weights, cells_of
-from segbench.prepared import PreparedDataset
-from segbench.registry import create_model
-from segbench.transforms import View
-from segbench.truth import decode_mask
+from segbench.core.errors import ConfigError, DataError
+from segbench.formats.label_maps import read_label_map
+from segbench.formats.prepared import PreparedDataset
+from segbench.formats.samples import decode_mask
+from segbench.layers.losses.border import border_weights, cells_of
+from segbench.models.registry import create_model
+from segbench.training.build import set_loss
+from segbench.training.data import Batch, SplitDataset, TrainBatches, collate, train_loader
+from segbench.training.transforms import View
 
 
 def batches(
@@ -132,7 +132,7 @@ def test_samples_are_kept_when_they_fit(
 ) -> None:
     samples = SplitDataset(toys, "train", task="semantic")
     assert samples[2] is samples[2]
-    monkeypatch.setattr("segbench.data.CACHE_BYTES", 100)
+    monkeypatch.setattr("segbench.training.data.CACHE_BYTES", 100)
     samples = SplitDataset(toys, "train", task="semantic")
     assert samples[2] is not samples[2]
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from segbench.checkpoint import (
+from segbench.core.errors import DataError, TrainingError
+from segbench.training.checkpoint import (
     clean_temporaries,
     load_weights_into,
     newest_checkpoint,
     save_checkpoint,
 )
-from segbench.errors import DataError, TrainingError
 
 
 def save(folder: Path, iteration: int) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import training_toys
 
-from segbench.formats import read_json
-from segbench.prepared import PreparedDataset
-from segbench.training import train
+from segbench.formats.label_maps import read_json
+from segbench.formats.prepared import PreparedDataset
+from segbench.training.loop import train
 
 
 def run(dataset: PreparedDataset, folder: Path, stop_after: int | None = None) -> bytes:

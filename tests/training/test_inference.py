@@ -15,16 +15,16 @@ from pycocotools import mask as coco_mask
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from segbench.building import build_model, save_weights
-from segbench.errors import ConfigError, DataError, TrainingError
-from segbench.formats import read_json, read_label_map, read_panoptic_ids
-from segbench.inference import averaged_logits, predict_split, slide_logits, window_starts
-from segbench.postprocess.dense_crf import CrfSettings, dense_crf
-from segbench.postprocess.to_size import nearest, to_size
-from segbench.prediction_files import PredictionWriter
-from segbench.prepared import PreparedDataset
-from segbench.training import train
-from segbench.types import Instances, PanopticMap, Prediction, Segment
+from segbench.core.errors import ConfigError, DataError, TrainingError
+from segbench.core.types import Instances, PanopticMap, Prediction, Segment
+from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.formats.predictions import PredictionWriter
+from segbench.formats.prepared import PreparedDataset
+from segbench.inference.dense_crf import CrfSettings, dense_crf
+from segbench.inference.predict import averaged_logits, predict_split, slide_logits, window_starts
+from segbench.inference.to_size import nearest, to_size
+from segbench.training.build import build_model, save_weights
+from segbench.training.loop import train
 
 POINTWISE = {"kernel": 1}
 

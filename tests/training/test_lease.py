@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from gates import wait_until
 
-from segbench import lease as lease_module
-from segbench.errors import LeaseHeld, LeaseLost
-from segbench.formats import read_json
-from segbench.lease import Lease, newest_owner, read_owner
+from segbench.core import lease as lease_module
+from segbench.core.errors import LeaseHeld, LeaseLost
+from segbench.core.lease import Lease, newest_owner, read_owner
+from segbench.formats.label_maps import read_json
 
 STILL: dict[str, Any] = {"beat_s": 3600, "stale_s": 30}
 """A holder whose heart beats by hand only, see ``beat``."""

@@ -14,9 +14,9 @@ from contextlib import closing
 import pytest
 import torch
 
-from segbench import loading
-from segbench.errors import DataError, TrainingError
-from segbench.loading import load
+from segbench.core.errors import DataError, TrainingError
+from segbench.training import loading
+from segbench.training.loading import load
 
 
 def squares(item):
@@ -141,8 +141,8 @@ def test_no_room_in_shared_memory_is_an_error(monkeypatch):
 
 SMALL = """
     import torch
-    from segbench.loading import load
-    from segbench.errors import TrainingError
+    from segbench.training.loading import load
+    from segbench.core.errors import TrainingError
     made = []
     try:
         for batch in load(lambda k: torch.zeros(1 << k), range(40), workers=2, doing="testing"):
@@ -168,7 +168,7 @@ def test_shared_memory_that_runs_out_midway_ends_the_training():
 
 ORPHANS = """
     import os, signal, sys, time
-    from segbench.loading import load
+    from segbench.training.loading import load
     batches = load(lambda k: os.getpid(), range(1000), workers=3, doing="testing")
     print(*[next(batches) for _ in range(3)], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

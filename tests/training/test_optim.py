@@ -5,8 +5,8 @@ import torch
 import training_toys
 from torch import nn
 
-from segbench.errors import ConfigError
-from segbench.optim import build_optimizer, learning_rate, set_learning_rate
+from segbench.core.errors import ConfigError
+from segbench.training.optim import build_optimizer, learning_rate, set_learning_rate
 
 
 @pytest.mark.parametrize("schedule", ["poly", "cosine"])

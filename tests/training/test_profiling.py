@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import fcn_resnet50
 from torchvision.ops import DeformConv2d
 
-from segbench.profiling import count_macs, count_parameters, profile_model
+from segbench.models.profiling.costs import count_macs, count_parameters, profile_model
 
 
 def test_multiply_adds_equal_the_published_figure() -> None:

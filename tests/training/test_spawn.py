@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from gates import Gate, environment, wait_until
 
-from segbench.prepared import PreparedDataset
-from segbench.spawn import spawn
+from segbench.formats.prepared import PreparedDataset
+from segbench.training.spawn import spawn
 
 ROOT = Path(__file__).parents[2]
 SLEEPS = "import time; time.sleep(600)"
@@ -54,13 +54,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import training_toys
-from segbench.prepared import PreparedDataset
-from segbench.training import train
+from segbench.formats.prepared import PreparedDataset
+from segbench.training.loop import train
 recipe, run = training_toys.recipe(iterations=12, checkpoint_interval=100), Path(sys.argv[3])
 dataset = PreparedDataset.open(Path(sys.argv[2]))
 train(recipe, dataset, seed=0, out=run / "out", state=run / "state", device="cpu")
 """
-SPAWN = "import sys; from segbench.spawn import spawn; sys.exit(spawn(2, sys.argv[1:]))"
+SPAWN = "import sys; from segbench.training.spawn import spawn; sys.exit(spawn(2, sys.argv[1:]))"
 
 
 def command(tmp_path: Path, toys: PreparedDataset, run: str) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_training_saves_and_asks_for_another_start(
     tmp_path: Path, toys: PreparedDataset, ended_by: str
 ) -> None:
     base = {**os.environ, "PYTHONPATH": str(ROOT)}
-    gate = Gate(tmp_path / "gate", "segbench.training:_advance", calls=5)
+    gate = Gate(tmp_path / "gate", "segbench.training.loop:_advance", calls=5)
     with (tmp_path / "log").open("wb") as log:
         held = environment(gate, base=base)
         launcher = subprocess.Popen(command(tmp_path, toys, "broken"), env=held, stderr=log)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segbench.cli.train import train as train_command
-from segbench.errors import ConfigError, TrainingError
-from segbench.formats import read_json
-from segbench.prepared import PreparedDataset
-from segbench.starting import freeze, start_from
-from segbench.training import Outcome, train
+from segbench.core.errors import ConfigError, TrainingError
+from segbench.formats.label_maps import read_json
+from segbench.formats.prepared import PreparedDataset
+from segbench.training.initial_weights import freeze, start_from
+from segbench.training.loop import Outcome, train
 
 DERIVED = {"init_from": "base", "base_lr": 0.01, "iterations": 10, "warmup_iterations": 0}
 

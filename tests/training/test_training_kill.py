@@ -13,22 +13,22 @@ import training_children
 import training_toys
 from gates import Gate
 
-from segbench.checkpoint import newest_checkpoint
-from segbench.errors import EXIT_REQUEUE
-from segbench.formats import read_json, read_jsonl
-from segbench.prepared import PreparedDataset
-from segbench.training import train
+from segbench.core.errors import EXIT_REQUEUE
+from segbench.formats.label_maps import read_json, read_jsonl
+from segbench.formats.prepared import PreparedDataset
+from segbench.training.checkpoint import newest_checkpoint
+from segbench.training.loop import train
 
 LONG = {"iterations": 200, "checkpoint_interval": 7}
 MOMENTS = [
-    ("segbench.training:_advance", 50),
-    ("segbench.training:set_learning_rate", 50),
-    ("segbench.train_log:TrainLog.see", 50),
-    ("segbench.training:RunState.save", 7),
-    ("segbench.run_state:save_checkpoint", 7),
-    ("segbench.checkpoint:write_text", 7),
-    ("segbench.checkpoint:_sync_folder", 7),
-    ("segbench.checkpoint:_remove", 5),
+    ("segbench.training.loop:_advance", 50),
+    ("segbench.training.loop:set_learning_rate", 50),
+    ("segbench.training.log:TrainLog.see", 50),
+    ("segbench.training.loop:RunState.save", 7),
+    ("segbench.training.state:save_checkpoint", 7),
+    ("segbench.training.checkpoint:write_text", 7),
+    ("segbench.training.checkpoint:_sync_folder", 7),
+    ("segbench.training.checkpoint:_remove", 5),
 ]
 """Functions of a training, and how many calls of them a third of one makes at least."""
 
@@ -105,7 +105,7 @@ def test_preemption_saves_and_asks_for_a_requeue(
     unbroken: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
     """Slurm signals every process of a job: the loader processes get it too."""
-    gate = Gate(tmp_path / "gate", "segbench.training:_advance", calls=10)
+    gate = Gate(tmp_path / "gate", "segbench.training.loop:_advance", calls=10)
     options = {**LONG, "checkpoint_interval": 190, "workers": workers}
     trainer = training_children.start(
         unbroken / "data", tmp_path, own_group=True, gate=gate, **options

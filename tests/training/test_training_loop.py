@@ -13,14 +13,14 @@ import training_children
 import training_toys
 from safetensors.torch import load_file
 
-from segbench import training
-from segbench.data import TrainBatches
-from segbench.errors import ConfigError, DataError, LeaseLost, TrainingError
-from segbench.formats import read_json, read_jsonl, write_json, write_label_map
-from segbench.lease import Lease
-from segbench.optim import learning_rate
-from segbench.prepared import PreparedDataset
-from segbench.training import Outcome, train
+from segbench.core.errors import ConfigError, DataError, LeaseLost, TrainingError
+from segbench.core.lease import Lease
+from segbench.formats.label_maps import read_json, read_jsonl, write_json, write_label_map
+from segbench.formats.prepared import PreparedDataset
+from segbench.training import loop as training
+from segbench.training.data import TrainBatches
+from segbench.training.loop import Outcome, train
+from segbench.training.optim import learning_rate
 
 
 def run(dataset: PreparedDataset, folder: Path, **changes: Any) -> Outcome:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
-from segbench.errors import ConfigError
-from segbench.transforms import (
+from segbench.core.errors import ConfigError
+from segbench.training.transforms import (
     EvalPreset,
     TrainPreset,
     View,

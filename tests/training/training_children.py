@@ -13,7 +13,7 @@ from typing import Any
 import training_toys
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["segbench.training"])
+CONTEXT.set_forkserver_preload(["segbench.training.loop"])
 
 
 def start(root: Path, run: Path, **options: Any) -> BaseProcess:
@@ -43,8 +43,8 @@ def _train(root: str, run: str, models: str, options: dict[str, Any]) -> None:
         options.pop("gate").hold_here()
     if "die_at_fsync" in options:
         _die_at_fsync(options.pop("die_at_fsync"))
-    from segbench.prepared import PreparedDataset
-    from segbench.training import train
+    from segbench.formats.prepared import PreparedDataset
+    from segbench.training.loop import train
 
     stop_after = options.pop("stop_after", None)
     train(

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segbench.checked_yaml import parse
-from segbench.formats import id2rgb
-from segbench.prepared import PreparedDataset
-from segbench.recipe import Recipe
+from segbench.core.checked_yaml import parse
+from segbench.formats.label_maps import id2rgb
+from segbench.formats.prepared import PreparedDataset
+from segbench.training.recipe import Recipe
 
 CATEGORIES = [
     {"id": 3, "name": "sky", "isthing": False, "color": [10, 20, 30]},
@@ -28,9 +28,9 @@ MODELS = '''
     from torch import nn
     from torch.nn import functional as F
 
-    from segbench.models._semantic import SemanticModel
-    from segbench.registry import register_model
-    from segbench.types import Instances, PanopticMap, Prediction, Segment
+    from segbench.models.bases.semantic import SemanticModel
+    from segbench.models.registry import register_model
+    from segbench.core.types import Instances, PanopticMap, Prediction, Segment
 
 
     class Toy(SemanticModel):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segbench.errors import ConfigError
-from segbench.plan import Plan, load_plan
+from segbench.core.errors import ConfigError
+from segbench.workflow.plan import Plan, load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = {

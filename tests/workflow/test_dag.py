@@ -29,7 +29,7 @@ runs:
 ORACLE = "panoptic_fpn_tiny@oracle-semantic-boxes-masks"
 BROKEN = """
 from torch import nn
-from segbench.registry import register_model
+from segbench.models.registry import register_model
 
 
 @register_model("broken", task="semantic", paper="None", year=2026, display_name="Broken")
@@ -161,7 +161,7 @@ def test_one_models_code_marks_exactly_its_rows(checkout):
 
 @pytest.mark.fault(25)
 def test_evaluation_code_trains_nothing(checkout):
-    source = checkout.folder / "segbench/evaluation/semantic.py"
+    source = checkout.folder / "segbench/evaluation/semantic/counts.py"
     before = source.read_text()
     checkout.edit("evaluation/semantic.py", "\n_CHANGED = 1\n")
     jobs = checkout.stale()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from launches import Board
 
-from segbench.errors import DataError, LeaseHeld
-from segbench.launch import launch_finding, own
+from segbench.core.errors import DataError, LeaseHeld
+from segbench.workflow.launch import launch_finding, own
 
 COMMAND = "snakemake --cores 2 and more"
 spawn = multiprocessing.get_context("spawn")

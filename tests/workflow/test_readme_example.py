@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.classes.coco import CATEGORIES
-from segbench.formats import id2rgb
+from segbench.datasets.classes.coco import CATEGORIES
+from segbench.formats.label_maps import id2rgb
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", ROOT.parent / "shared"))

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from launches import Board
 
 from segbench.cli.redo import redo
-from segbench.errors import ConfigError, LeaseHeld
-from segbench.launch import own
-from segbench.lease import Lease
+from segbench.core.errors import ConfigError, LeaseHeld
+from segbench.core.lease import Lease
+from segbench.workflow.launch import own
 
 MADE = {
     "train": ["weights.safetensors", "recipe.json", "train_log.jsonl"],

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from launches import Board, Launched
 
-from segbench.stopping import ONE_KEYSTROKE_S
+from segbench.core.stopping import ONE_KEYSTROKE_S
 
 STOPS = int(os.environ.get("SEGBENCH_STOPS", "0"))
 SEED = int(os.environ.get("SEGBENCH_STOPS_SEED", "0"))

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from snakemake import persistence
 
-from segbench import processes
+from segbench.core import processes
 from segbench.datasets.registry import dataset_info, dataset_source
-from segbench.faults import report
-from segbench.launch import Launch
-from segbench.plan import Cell, Plan, load_plan
-from segbench.report_files import report_sources
-from segbench.slurm_logs import FOLDER, memory_mb
-from segbench.stages import stage_fingerprint
-from segbench.submissions import folder_state
+from segbench.core.faults import report
+from segbench.workflow.launch import Launch
+from segbench.workflow.plan import Cell, Plan, load_plan
+from segbench.report.assets import report_sources
+from segbench.workflow.slurm_logs import FOLDER, memory_mb
+from segbench.workflow.stages import stage_fingerprint
+from segbench.workflow.submissions import folder_state
 
 
 def read_plan() -> Plan:
@@ -122,7 +122,7 @@ def train_command(wildcards) -> str:
     """Return how the trainer is started: several times when a recipe asks for several GPUs."""
     gpus = cell_of(wildcards).recipe.gpus
     if gpus > 1:
-        return f"python -m segbench.spawn {gpus}"
+        return f"python -m segbench.training.spawn {gpus}"
     return "python -m segbench"
 
 

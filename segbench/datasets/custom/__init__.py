@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segbench.checked_yaml import load_yaml
+from segbench.core.checked_yaml import load_yaml
+from segbench.core.errors import ConfigError
+from segbench.core.types import Category, DatasetInfo, Task
 from segbench.datasets.custom.coco import coco_images
 from segbench.datasets.custom.listing import assign, in_split, pairs
 from segbench.datasets.custom.palette import colors_for
@@ -20,8 +22,6 @@ from segbench.datasets.custom.problems import NAME, SPLIT
 from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.custom.truth import load_objects, load_semantic, mask_rule, object_rule
 from segbench.datasets.source import SourceImage
-from segbench.errors import ConfigError
-from segbench.types import Category, DatasetInfo, Task
 
 __all__ = ["CustomModule", "load_custom"]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from segbench.datasets._coco_json import panoptic_sources, published
+from segbench.core.errors import DataError
+from segbench.core.types import CategoryTable
 from segbench.datasets.custom.listing import IMAGE_KINDS, in_split, named_files, nothing
 from segbench.datasets.custom.spec import CustomDataset
+from segbench.datasets.reading.coco_json import panoptic_sources, published
 from segbench.datasets.source import RawImage, SourceImage, instances_from_masks
-from segbench.errors import DataError
-from segbench.formats import read_image, read_json
-from segbench.types import CategoryTable
+from segbench.formats.label_maps import read_image, read_json
 
 Json = dict[str, Any]
 

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from segbench.core.errors import DataError
 from segbench.datasets.custom.problems import REST, SPLIT
 from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.source import files_by_stem
-from segbench.errors import DataError
 
 IMAGE_KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Files of a folder that are photographs; a pattern takes what it matches."""

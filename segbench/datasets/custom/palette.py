@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from segbench.types import FloatArray
+from segbench.core.types import FloatArray
 
 Rgb = tuple[int, int, int]
 

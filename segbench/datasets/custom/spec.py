@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from segbench.checked_yaml import Strict
+from segbench.core.checked_yaml import Strict
+from segbench.core.paths import UserPath
+from segbench.core.types import IGNORE_INDEX, Task
 from segbench.datasets.custom.problems import REST, SPLIT, paths_of, problems_of
-from segbench.paths import UserPath
-from segbench.types import IGNORE_INDEX, Task
 
 NOT_STATED = "not stated"
 

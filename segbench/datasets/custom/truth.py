@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from segbench.core.errors import DataError
+from segbench.core.types import IGNORE_INDEX, CategoryTable, IntArray
 from segbench.datasets.custom.spec import CustomDataset
-from segbench.datasets.id_runs import relabel
+from segbench.datasets.reading.id_runs import relabel
 from segbench.datasets.source import (
     RawImage,
     compose_panoptic,
     instances_from_masks,
     read_pair,
 )
-from segbench.errors import DataError
-from segbench.formats import read_image, read_label_map, rgb2id
-from segbench.types import IGNORE_INDEX, CategoryTable, IntArray
+from segbench.formats.label_maps import read_image, read_label_map, rgb2id
 
 SHOWN = 8
 LOSSY = (".jpg", ".jpeg", ".webp")

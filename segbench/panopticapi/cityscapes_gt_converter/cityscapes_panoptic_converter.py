@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from segbench.classes.cityscapes import CLASSES
-from segbench.errors import DataError
-from segbench.formats import read_label_map
+from segbench.core.errors import DataError
+from segbench.core.types import BoolArray, Category, IntArray
+from segbench.datasets.classes.cityscapes import CLASSES
+from segbench.formats.label_maps import read_label_map
 from segbench.panopticapi._support import PathLike, by_id, required, run_command, say, write_rgb
 from segbench.panopticapi.utils import IdGenerator, id2rgb, save_json
-from segbench.types import BoolArray, Category, IntArray
 
 _SUFFIX = "_gtFine_instanceIds.png"
 _INSTANCES_FROM = 1000

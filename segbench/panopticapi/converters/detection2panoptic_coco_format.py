@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
-from segbench.errors import DataError
-from segbench.formats import read_json
+from segbench.core.errors import DataError
+from segbench.formats.label_maps import read_json
 from segbench.panopticapi._support import (
     Categories,
     PathLike,

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segbench.formats import read_json, read_panoptic_ids
+from segbench.core.types import BoolArray, IntArray
+from segbench.formats.label_maps import read_json, read_panoptic_ids
 from segbench.panopticapi._support import (
     Categories,
     PanopticKeyError,
@@ -29,7 +30,6 @@ from segbench.panopticapi._support import (
     say,
 )
 from segbench.panopticapi.utils import get_traceback, save_json
-from segbench.types import BoolArray, IntArray
 
 Entry = dict[str, Any]
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segbench.errors import ConfigError, DataError
-from segbench.formats import read_json, write_label_map
+from segbench.core.errors import ConfigError, DataError
+from segbench.core.types import BoolArray, IntArray
+from segbench.formats.label_maps import read_json, write_label_map
 from segbench.panopticapi._support import (
     Categories,
     PathLike,
@@ -34,7 +35,6 @@ from segbench.panopticapi.converters.panoptic2detection_coco_format import (
     without_panoptic_fields,
 )
 from segbench.panopticapi.utils import get_traceback, save_json
-from segbench.types import BoolArray, IntArray
 
 OTHER_CLASS_ID = 183
 """Category id of "other", which all things become with ``things_other``."""

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from segbench.formats import read_image, read_json
+from segbench.core.types import IntArray
+from segbench.formats.label_maps import read_image, read_json
 from segbench.panopticapi._support import (
     Categories,
     PanopticKeyError,
@@ -29,7 +30,6 @@ from segbench.panopticapi._support import (
     write_rgb,
 )
 from segbench.panopticapi.utils import IdGenerator, get_traceback, save_json
-from segbench.types import IntArray
 
 OFFSET = 1000
 """A segment's key is category id * OFFSET + instance number."""

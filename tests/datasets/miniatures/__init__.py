@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from segbench.core.types import DatasetInfo
 from segbench.datasets import dataset_info, dataset_source
 from segbench.datasets.registry import YAML, dataset_module
-from segbench.types import DatasetInfo
 
 from . import _custom
 

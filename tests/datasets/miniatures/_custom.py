@@ -14,7 +14,7 @@ from segbench.datasets import dataset_info
 from segbench.datasets.custom.listing import expected_file, in_split
 from segbench.datasets.custom.palette import colors_for
 from segbench.datasets.registry import dataset_module
-from segbench.formats import id2rgb
+from segbench.formats.label_maps import id2rgb
 
 from .scenes import save, scene
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from miniatures import ade20k
 from miniatures.scenes import save
-from segbench.classes.ade20k import THING_LABELS
+from segbench.datasets.classes.ade20k import THING_LABELS
 
 
 def build(folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from miniatures.scenes import save, save_palette, scene
-from segbench.classes.mapillary import KEYS
+from segbench.datasets.classes.mapillary import KEYS
 
 THINGS, STUFF = (19, 55, 55), (13, 17, 65)
 """Labels: persons and cars; road, building and unlabeled."""

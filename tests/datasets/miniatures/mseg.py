@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from miniatures import build_raw
-from segbench.classes.mseg import PARTS
+from segbench.datasets.classes.mseg import PARTS
 
 
 def build(folder: Path) -> None:

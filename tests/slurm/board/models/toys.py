@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.models._semantic import SemanticModel
-from segbench.registry import register_model
+from segbench.models.bases.semantic import SemanticModel
+from segbench.models.registry import register_model
 
 
 class Patient(SemanticModel):

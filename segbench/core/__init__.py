@@ -1,0 +1,1 @@
+"""Types, errors, files, processes and provenance: what every other room stands on."""

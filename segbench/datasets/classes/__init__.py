@@ -1,0 +1,1 @@
+"""Classes of published datasets: names, colours and ids."""

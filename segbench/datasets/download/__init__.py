@@ -1,0 +1,1 @@
+"""Downloads: addresses to checked files, whatever a server does."""

@@ -1,1 +1,0 @@
-"""Bringing the archives of a dataset here: transfer, verification, unpacking, bookkeeping."""

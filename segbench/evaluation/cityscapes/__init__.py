@@ -1,0 +1,1 @@
+"""Scores by Cityscapes' own rules and file forms."""

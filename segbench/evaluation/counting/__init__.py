@@ -1,0 +1,1 @@
+"""Counting over many images in parallel."""

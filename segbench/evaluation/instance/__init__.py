@@ -1,0 +1,1 @@
+"""Instance scores: COCO matches to the 12 numbers."""

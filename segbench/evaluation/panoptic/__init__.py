@@ -1,0 +1,1 @@
+"""Panoptic scores: matched segments to PQ, SQ and RQ."""

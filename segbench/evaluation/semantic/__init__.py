@@ -1,0 +1,1 @@
+"""Semantic scores: confusion counts to mIoU, Dice and accuracies."""

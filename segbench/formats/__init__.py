@@ -1,0 +1,1 @@
+"""What lies on disk: label maps, PNG files, prepared datasets, predictions and their manifests."""

@@ -1,0 +1,1 @@
+"""Parts of one architecture family or of a few."""

@@ -1,0 +1,1 @@
+"""``table.json`` to pages."""

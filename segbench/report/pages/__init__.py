@@ -1,0 +1,1 @@
+"""Pages of the report: each is a template and a file of the same name."""

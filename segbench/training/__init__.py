@@ -1,0 +1,1 @@
+"""A recipe to weights: data, transforms, optimiser, loop, checkpoints."""

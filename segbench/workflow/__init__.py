@@ -1,0 +1,1 @@
+"""What the rules ask: configuration, plan, cells, records, the table, the cluster."""
