@@ -17,8 +17,10 @@ from timing import compare
 
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.semantic.counts import SemanticCounts, scores
+from segbench.evaluation.semantic.counts import SemanticCounts
+from segbench.evaluation.semantic.scores import scores
 from segbench.statistics import comparison as stats
+from segbench.statistics import intervals
 from segbench.statistics.bootstrap import resample_weights
 from segbench.statistics.ties import tie_groups
 
@@ -60,12 +62,12 @@ def main():
             f"plain resampling, {PLAIN} resamples": partial(plain, dense, PLAIN),
             "draws alone": partial(fresh, resample_weights, number, 1000, 0),
             "mIoU, percentile, draws included": partial(
-                fresh, stats.interval, parts, POOLED, "miou", method="percentile"
+                fresh, intervals.interval, parts, POOLED, "miou", method="percentile"
             ),
             "mIoU, t interval, draws included": partial(
-                fresh, stats.interval, parts, POOLED, "miou"
+                fresh, intervals.interval, parts, POOLED, "miou"
             ),
-            "mIoU, t interval": partial(stats.interval, parts, POOLED, "miou"),
+            "mIoU, t interval": partial(intervals.interval, parts, POOLED, "miou"),
             "comparison of two runs": partial(stats.compare, parts, other, POOLED, "miou"),
         },
         rounds=options.rounds,
@@ -87,14 +89,16 @@ def others(number, rounds):
         print(f"other tasks, {number} images, 1,000 resamples, t intervals")
         compare(
             {
-                "mIoU, 150 classes": partial(stats.interval, ade, POOLED, "miou"),
+                "mIoU, 150 classes": partial(intervals.interval, ade, POOLED, "miou"),
                 "load counts.npz, 150 classes": partial(load_counts, path),
-                "PQ, 133 classes": partial(stats.interval, panoptic, PQ, "pq"),
+                "PQ, 133 classes": partial(intervals.interval, panoptic, PQ, "pq"),
                 "AP, 80 classes, 35 detections an image": partial(
-                    stats.interval, instance, COCO, "ap"
+                    intervals.interval, instance, COCO, "ap"
                 ),
-                "AP, 200 resamples": partial(stats.interval, instance, COCO, "ap", resamples=200),
-                "AR, 80 classes": partial(stats.interval, instance, COCO, "ar_100"),
+                "AP, 200 resamples": partial(
+                    intervals.interval, instance, COCO, "ap", resamples=200
+                ),
+                "AR, 80 classes": partial(intervals.interval, instance, COCO, "ar_100"),
             },
             rounds=max(1, rounds // 2),
         )

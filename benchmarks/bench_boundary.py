@@ -19,15 +19,16 @@ import workloads
 from bench_evaluation import CLASSES, COCO, PQ, quiet
 from timing import compare
 
+from segbench.core.files import read_json
 from segbench.evaluation.boundary.distance import boundary_map
 from segbench.evaluation.boundary_scores import boundary_scores
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
+from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import counts as semantic
 from segbench.formats import kernel_loading as speed
-from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.label_maps import read_label_map
 
 RATIO = 0.02
 

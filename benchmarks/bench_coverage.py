@@ -16,8 +16,10 @@ import time
 import numpy as np
 from coverage_worlds import World
 
+from segbench.evaluation import resampled
 from segbench.evaluation.protocol import get_protocol
 from segbench.statistics import comparison as stats
+from segbench.statistics import intervals
 
 SCORES = {
     "instance": ("coco-instances", "ap"),
@@ -43,7 +45,7 @@ def truth_of(world, task, seed, images):
         rng = np.random.default_rng([seed, part, 99])
         number = max(POPULATION // 4, 10 * images)
         counts = world.counts(task, world.scenes(rng, number), rng)
-        values.append(stats.statistic(counts, get_protocol(protocol), metric).estimate)
+        values.append(resampled.statistic(counts, get_protocol(protocol), metric).estimate)
     return float(np.mean(values))
 
 
@@ -59,7 +61,7 @@ def cover(task, kind, images, classes, rounds, pairs):
         scenes = world.scenes(rng, images)
         first, second = (world.counts(task, scenes, rng) for _ in range(2))
         options = {"resamples": RESAMPLES, "seed": number}
-        found = stats.interval(first, protocol, metric, **options)
+        found = intervals.interval(first, protocol, metric, **options)
         if found.low is None or found.high is None:
             rows.append([np.nan] * 5)
             continue

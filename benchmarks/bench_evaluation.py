@@ -26,15 +26,17 @@ from pycocotools import coco
 from pycocotools.cocoeval import COCOeval
 from timing import compare
 
+from segbench.core.files import read_json
 from segbench.core.types import Category, CategoryTable
 from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic import counts as semantic
+from segbench.evaluation.semantic.scores import scores as semantic_scores
 from segbench.formats import kernel_loading as speed
-from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
-from segbench.statistics import comparison as stats
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
+from segbench.statistics import intervals
 
 POOLED, PQ, COCO = (
     get_protocol(name) for name in ("semantic-pooled", "coco-panoptic", "coco-instances")
@@ -201,15 +203,15 @@ def bench_again(paths, merged, count, options):
     compare(
         {
             "first pass, from PNG": partial(count_pngs, paths, count),
-            "under another protocol": partial(semantic.scores, merged, other),
-            "a subset of the images": lambda: semantic.scores(merged.subset(some), POOLED),
+            "under another protocol": partial(semantic_scores, merged, other),
+            "a subset of the images": lambda: semantic_scores(merged.subset(some), POOLED),
         },
         rounds=options.rounds, items=len(paths), item="pair",
     )  # fmt: skip
     if len(paths) >= 10:
         seconds = compare(
             {"1,000 bootstrap resamples": partial(
-                stats.interval, {"semantic": merged}, POOLED, "miou", method="percentile"
+                intervals.interval, {"semantic": merged}, POOLED, "miou", method="percentile"
             )},
             rounds=options.rounds,
         )  # fmt: skip
@@ -267,7 +269,7 @@ def bench_instances(folder, options):
             "segbench": partial(ap_of_segbench, folder),
             "scores of stored matches": partial(instance.scores, counts, COCO),
             "1,000 bootstrap resamples": partial(
-                stats.interval, {"segm": counts}, COCO, "ap", method="percentile"
+                intervals.interval, {"segm": counts}, COCO, "ap", method="percentile"
             ),
         },
         rounds=options.rounds,

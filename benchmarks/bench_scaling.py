@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import workloads
 
-from segbench.formats.label_maps import read_json, write_json
+from segbench.core.files import read_json, write_json
 
 DIFFERENT = 60
 

@@ -7,10 +7,11 @@ from PIL import Image
 from pycocotools import mask
 from scipy.spatial import cKDTree
 
-from segbench.evaluation.instance.average_precision import InstanceCounts
+from segbench.core.files import write_json
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
 from segbench.evaluation.semantic.counts import SemanticCounts
-from segbench.formats.label_maps import id2rgb, read_label_map, write_json
+from segbench.formats.label_maps import id2rgb, read_label_map
 
 
 def regions(rng, height, width, number):

@@ -13,30 +13,30 @@ import click
 
 from segbench import __version__
 
-COMMANDS = {
-    "run": "run",
-    "doctor": "doctor",
-    "models": "models",
-    "datasets": "datasets",
-    "protocols": "protocols",
-    "score": "score",
-    "compare": "compare",
-    "explain": "explain",
-    "download": "data",
-    "prepare": "data",
-    "check-data": "check_data",
-    "train": "train",
-    "predict": "predict",
-    "control": "predict",
-    "submit": "submit",
-    "evaluate": "evaluate",
-    "profile": "profile",
-    "overlays": "overlays",
-    "collect": "board",
-    "report": "board",
-    "redo": "redo",
-}
-"""Command name -> module of this package that defines it."""
+COMMANDS = (
+    "run",
+    "doctor",
+    "models",
+    "datasets",
+    "protocols",
+    "score",
+    "compare",
+    "explain",
+    "download",
+    "prepare",
+    "check-data",
+    "train",
+    "predict",
+    "control",
+    "submit",
+    "evaluate",
+    "profile",
+    "overlays",
+    "collect",
+    "report",
+    "redo",
+)
+"""Each is a module of this package with a function of its name."""
 
 
 class Commands(click.Group):
@@ -50,8 +50,9 @@ class Commands(click.Group):
 
         if cmd_name not in COMMANDS:
             ctx.fail(f"No such command '{cmd_name}'.{did_you_mean(cmd_name, COMMANDS)}")
-        module = importlib.import_module(f"segbench.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"segbench.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
 

@@ -36,16 +36,3 @@ def collect(config: Path, results: Path | None, out: Path | None) -> None:
     for cell in bad:
         name = "/".join((cell["dataset"], cell["experiment"], f"seed{cell['seed']}", cell["task"]))
         say(f"  {cell['status'].replace('_', ' ')}: {name}: {cell['reason']}")
-
-
-@click.command()
-@click.argument("table", type=output.PATH)
-@click.option("--out", type=output.PATH, required=True, help="Folder of the site.")
-@click.option("--results", type=output.PATH, help="Results folder; default: that of TABLE.")
-def report(table: Path, out: Path, results: Path | None) -> None:
-    """Render TABLE (a table.json) as a static site that opens from disk."""
-    from segbench.core.progress import say
-    from segbench.report.render import render_report
-
-    index = render_report(table, out, results=results)
-    say(f"open {index}")

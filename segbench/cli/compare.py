@@ -67,7 +67,7 @@ def _seeds(row: Scored, protocol: Any, metric: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from segbench.evaluation.resampled import statistic
-    from segbench.statistics.comparison import seed_spread
+    from segbench.statistics.intervals import seed_spread
 
     return asdict(seed_spread([statistic(run, protocol, metric).estimate for run in row.runs]))
 

@@ -99,12 +99,12 @@ def _score(
     workers: int,
     boundary: bool,
 ) -> dict[str, Any]:
+    from segbench.core.files import write_json
     from segbench.evaluation.count_split import evaluate as score
     from segbench.evaluation.counts import load_counts
     from segbench.evaluation.explain import explain_parts
     from segbench.evaluation.protocol import get_protocol
-    from segbench.formats.label_maps import write_json
-    from segbench.statistics.comparison import headline_intervals
+    from segbench.statistics.intervals import headline_intervals
     from segbench.workflow.record import build_record
 
     begin = time.monotonic()

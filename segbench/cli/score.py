@@ -57,12 +57,12 @@ def score(
     """
     from typing import cast
 
+    from segbench.core.files import write_json
     from segbench.core.output_folder import check_updatable, updating
     from segbench.core.types import Task
-    from segbench.evaluation.count_split import score_parts
     from segbench.evaluation.counts import save_counts
     from segbench.evaluation.protocol import get_protocol
-    from segbench.formats.label_maps import write_json
+    from segbench.evaluation.scores import score_parts
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
     warnings: list[str] = []
@@ -128,7 +128,7 @@ def _intervals(parts: dict[str, Counts], protocol: Protocol) -> dict[str, dict[s
     """Return the interval of the main score, or why there is none."""
     from segbench.evaluation.resampled import HEADLINE
     from segbench.statistics.bootstrap import MIN_IMAGES
-    from segbench.statistics.comparison import headline_intervals
+    from segbench.statistics.intervals import headline_intervals
 
     number = len(next(iter(parts.values())).image_ids)
     reason = f"{number} images are too few, {MIN_IMAGES} are needed"

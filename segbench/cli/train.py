@@ -88,7 +88,7 @@ def _finished_by_another(out: Path, digest: str, *, since: float) -> bool:
     A job that failed here would take that result with it: Snakemake deletes the outputs of a
     failed job, whoever wrote them.
     """
-    from segbench.formats.label_maps import read_json
+    from segbench.core.files import read_json
 
     record = out / "recipe.json"
     if not record.exists() or record.stat().st_mtime < since:

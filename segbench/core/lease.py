@@ -24,8 +24,8 @@ from types import TracebackType
 from typing import Literal
 
 from segbench.core.errors import DataError, LeaseHeld, LeaseLost
+from segbench.core.files import read_json, write_json
 from segbench.core.progress import say
-from segbench.formats.label_maps import read_json, write_json
 
 BEAT_S = 5.0
 STALE_S = 30.0

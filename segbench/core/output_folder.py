@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import write_json
 from segbench.core.folder_lock import sole_writer
 from segbench.core.older_folders import json_object, unknown_files
 from segbench.core.paths import Input, output_place, resolved
-from segbench.formats.label_maps import write_json
 
 MARKER = ".segbench.json"
 SCHEMA = 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from segbench.core import provenance
 from segbench.core.errors import DataError, ForeignFile
-from segbench.formats.label_maps import as_read, read_json, write_json
+from segbench.core.files import as_read, read_json, write_json
 
 KEY = "seal"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import IGNORE_INDEX, Archive, DatasetInfo, IntArray
 from segbench.datasets.classes.mapillary import KEYS
 from segbench.datasets.source import (
@@ -17,7 +18,6 @@ from segbench.datasets.source import (
     read_pair,
     refuse_folder,
 )
-from segbench.formats.label_maps import read_json
 
 FOLDERS = {"train": "training", "val": "validation"}
 """Folder of each split in the archives; the truth of the test split is not public."""

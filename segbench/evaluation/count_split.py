@@ -13,19 +13,15 @@ from typing import Any
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import Category, ImageRecord, Task
-from segbench.evaluation.boundary_scores import boundary_scores
-from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
 from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
 from segbench.evaluation.counts import Counts, save_counts
 from segbench.evaluation.instance import average_precision as instance
-from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import Protocol, get_protocol
 from segbench.evaluation.protocols.label_codes import TRAIN_IDS
+from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import counts as semantic
-from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
 from segbench.evaluation.semantic.folders import count_pairs
-from segbench.evaluation.semantic.instance_weighted import LabelCounts
 from segbench.evaluation.semantic.label_maps import FilePairs
 from segbench.formats.prepared import PreparedDataset
 
@@ -179,32 +175,6 @@ def _check_images(parts: Mapping[str, Counts], records: Sequence[ImageRecord]) -
                 f"images, first ids {differing[:3]}",
                 fix="prepare the dataset again",
             )
-
-
-def score_parts(parts: Mapping[str, Counts], protocol: Protocol) -> dict[str, Any]:
-    """Turn stored counts into scores under a protocol, ``per_class`` among them."""
-    result: dict[str, Any] = {}
-    per_class: list[dict[str, Any]] = []
-    for counts in parts.values():
-        if isinstance(counts, LabelCounts) and not protocol.instance_weighted:
-            continue
-        for found in (_score(counts, protocol), boundary_scores(counts, protocol)):
-            rows = found.pop("per_class", per_class)
-            per_class = [{**old, **new} for old, new in zip(per_class or rows, rows, strict=True)]
-            result |= found
-    return {**result, "per_class": per_class}
-
-
-def _score(counts: Counts, protocol: Protocol) -> dict[str, Any]:
-    if isinstance(counts, semantic.SemanticCounts):
-        return semantic.scores(counts, protocol)
-    if isinstance(counts, panoptic.PanopticCounts):
-        return panoptic.scores(counts, protocol)
-    if isinstance(counts, LabelCounts):
-        return cityscapes_instances.scores(counts)
-    if isinstance(counts, cityscapes_ap.OverlapCounts):
-        return cityscapes_ap.scores(counts, protocol)
-    return instance.scores(counts, protocol)
 
 
 def _describe(

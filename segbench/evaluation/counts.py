@@ -18,23 +18,25 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from segbench.core.errors import DataError
+from segbench.core.files import atomic_open
+from segbench.core.types import ImageId
 from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
 from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.semantic import counts as semantic
 from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
-from segbench.formats.label_maps import atomic_open
+from segbench.evaluation.semantic.scores import image_scores as semantic_image_scores
 
 SCHEMA = 1
 SMALL_COUNTS = 2**26
 """Bytes that counts may inflate to however small their file is."""
 MAX_INFLATION = 200
 """Bytes of larger counts for each byte of their file."""
-ImageId = int | str
 Counts = (
     semantic.SemanticCounts
     | panoptic.PanopticCounts
-    | instance.InstanceCounts
+    | InstanceCounts
     | cityscapes_instances.LabelCounts
     | cityscapes_ap.OverlapCounts
 )
@@ -42,9 +44,9 @@ _CLASSES: Mapping[str, type[Counts]] = {
     "semantic": semantic.SemanticCounts,
     "semantic_labels": cityscapes_instances.LabelCounts,
     "panoptic": panoptic.PanopticCounts,
-    "segm": instance.InstanceCounts,
-    "segm_boundary": instance.InstanceCounts,
-    "bbox": instance.InstanceCounts,
+    "segm": InstanceCounts,
+    "segm_boundary": InstanceCounts,
+    "bbox": InstanceCounts,
     "segm_overlaps": cityscapes_ap.OverlapCounts,
 }
 
@@ -147,11 +149,11 @@ def image_scores(parts: Mapping[str, Counts]) -> dict[ImageId, float | None]:
     order = ("semantic", "panoptic", "segm", "segm_overlaps")
     counts = next(parts[part] for part in order if part in parts)
     if isinstance(counts, semantic.SemanticCounts):
-        return {image: row["miou"] for image, row in semantic.image_scores(counts).items()}
+        return {image: row["miou"] for image, row in semantic_image_scores(counts).items()}
     if isinstance(counts, panoptic.PanopticCounts):
         return panoptic.image_scores(counts)
     if isinstance(counts, cityscapes_ap.OverlapCounts):
         return cityscapes_ap.image_scores(counts)
-    if isinstance(counts, instance.InstanceCounts):
+    if isinstance(counts, InstanceCounts):
         return instance.image_scores(counts)
     raise DataError(f"{type(counts).__name__} have no score of an image")

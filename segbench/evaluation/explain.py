@@ -9,7 +9,8 @@ from typing import Any
 from segbench.core.errors import DataError
 from segbench.evaluation.counts import Counts
 from segbench.evaluation.protocol import Protocol, protocols
-from segbench.evaluation.semantic.counts import SemanticCounts, scores
+from segbench.evaluation.semantic.counts import SemanticCounts
+from segbench.evaluation.semantic.scores import scores
 
 _PRESENT = "present"
 _EFFECTS = {

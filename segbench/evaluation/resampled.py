@@ -2,7 +2,7 @@
 
 N images, R resamples (rows of weights), C classes. A score of a resample needs only sums over
 images, so R resamples are one product of the weights [R, N] with per-image sums [N, C].
-Weights of one give the score of ``segbench.evaluation.count_split.score_parts``.
+Weights of one give the score of ``segbench.evaluation.scores.score_parts``.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from segbench.core.errors import ConfigError, did_you_mean
-from segbench.core.types import FloatArray, IntArray, Task
+from segbench.core.types import FloatArray, ImageId, IntArray, Task
 from segbench.datasets.classes.cityscapes import CLASSES
 from segbench.evaluation import boundary_scores
 from segbench.evaluation.cityscapes import resampled as _weighted_cityscapes
 from segbench.evaluation.cityscapes.average_precision import OverlapCounts
-from segbench.evaluation.counts import Counts, ImageId
+from segbench.evaluation.counts import Counts
 from segbench.evaluation.instance import resampled as _weighted_ap
-from segbench.evaluation.instance.average_precision import InstanceCounts
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.panoptic import resampled as _weighted_panoptic
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.semantic import counts as semantic
 from segbench.evaluation.semantic import resampled as _weighted_semantic
 from segbench.evaluation.semantic.instance_weighted import LabelCounts
+from segbench.evaluation.semantic.scores import scores as semantic_scores
 
 _PARTS = ("semantic", "panoptic", "segm", "bbox", "segm_overlaps")
 HEADLINE: Mapping[Task, str] = {"semantic": "miou", "instance": "ap", "panoptic": "pq"}
@@ -95,7 +96,7 @@ def _evaluator(
 ) -> tuple[IntArray, Callable[[FloatArray], FloatArray]]:
     """Return the truth [N, C] and the score of weights; ``place`` is the column of each image."""
     if isinstance(counts, semantic.SemanticCounts):
-        semantic.scores(counts, protocol)  # refuses what the protocol refuses
+        semantic_scores(counts, protocol)  # refuses what the protocol refuses
         known, num_classes = _weighted_semantic.METRICS, counts.num_classes + protocol.void_class
         if counts.boundary is not None:
             known = {**known, **boundary_scores.METRICS}

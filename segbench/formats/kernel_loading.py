@@ -1,4 +1,4 @@
-"""Whether the compiled loops of ``segbench.formats.pixel_kernels`` are used: only where much is to be done.
+"""Whether the compiled loops of ``pixel_kernels`` are used: only where much is to be done.
 
 Starting numba takes 0.5 s of a process, as long as decoding and counting some hundred label
 maps without it; compiling, once on a machine, takes 2 s more. Both ways give the same numbers.

@@ -1,6 +1,6 @@
 """Loops over pixels, compiled by numba: undoing PNG filters and counting pairs of values.
 
-Only ``segbench.formats.kernel_loading`` imports this module, where much is to be read. Label maps are nearly all
+Only ``kernel_loading`` imports this module, where much is to be read. Label maps are nearly all
 runs, and a filtered PNG row of a run is zeros, so every loop leaps from one non-zero byte to the
 next, eight bytes at a time.
 

@@ -1,7 +1,7 @@
 """Label maps and segment ids out of plain PNG files, by compiled loops.
 
 Stock decoders undo the filters of a row byte by byte, which takes longer than inflating it. Here
-libdeflate inflates and ``segbench.formats.pixel_kernels`` leaps over the zeros that runs of one label leave.
+libdeflate inflates and ``pixel_kernels`` leaps over the zeros that runs of one label leave.
 
 Only what is beyond doubt is decoded: 8 bits, not interlaced, known chunks in order, every
 checksum right, exactly as many bytes as pixels. For everything else ``decode`` gives None, and

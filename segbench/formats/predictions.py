@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from segbench.core.errors import DataError
+from segbench.core.files import write_json
 from segbench.core.types import (
     IGNORE_INDEX,
     VOID,
@@ -21,7 +22,7 @@ from segbench.core.types import (
     PanopticMap,
     Prediction,
 )
-from segbench.formats.label_maps import write_json, write_label_map, write_panoptic_ids
+from segbench.formats.label_maps import write_label_map, write_panoptic_ids
 
 
 class PredictionWriter:

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from segbench.core.errors import ConfigError, DataError, did_you_mean
+from segbench.core.files import as_written, iter_jsonl, read_json, read_jsonl
 from segbench.core.types import Category, CategoryTable, ImageRecord, Task
-from segbench.formats.label_maps import as_written, iter_jsonl, read_json, read_jsonl
 
 SCHEMA = 1
 

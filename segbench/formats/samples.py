@@ -9,6 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import (
     IGNORE_INDEX,
     BoolArray,
@@ -19,7 +20,7 @@ from segbench.core.types import (
     Sample,
     Task,
 )
-from segbench.formats.label_maps import read_image, read_json, read_label_map, read_panoptic_ids
+from segbench.formats.label_maps import read_image, read_label_map, read_panoptic_ids
 from segbench.formats.prepared import PreparedDataset
 
 

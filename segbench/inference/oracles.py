@@ -83,7 +83,7 @@ def check_oracles(model: nn.Module, name: str, oracles: Collection[str]) -> None
         raise ConfigError(
             f"model '{name}' cannot be given the truth of {' and '.join(oracles)}: it merges "
             "its prediction in one step",
-            fix="leave out --oracle, or give the model the methods of segbench.models.bases.panoptic",
+            fix="leave out --oracle, or give the model the methods of models.bases.panoptic",
         )
     for oracle in oracles:
         if oracle not in known:

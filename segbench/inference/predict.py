@@ -25,12 +25,13 @@ from segbench.formats.prepared import PreparedDataset
 from segbench.inference.dense_crf import CrfSettings, dense_crf
 from segbench.inference.oracles import Truth, check_oracles, predict_with_truth, truth_of
 from segbench.inference.to_size import to_size
-from segbench.training.build import build_model, load_weights
+from segbench.training.build import build_model
 from segbench.training.data import DIVISOR, Batch, SplitDataset, collate, in_page_locked_memory
 from segbench.training.device import autocast_dtype, choose_device, explain_memory, numerics
 from segbench.training.loading import load
 from segbench.training.recipe import Recipe
 from segbench.training.transforms import EvalPreset, to_view
+from segbench.training.weights import load_weights
 
 PIXELS_PER_BATCH = 1 << 20
 MAX_BATCH = 32

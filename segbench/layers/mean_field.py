@@ -1,7 +1,7 @@
 """Mean field of a dense CRF as a recurrent layer that learns.
 
 Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015 (arXiv
-1502.03240), section 4. The Gaussian filters are the permutohedral lattice of ``segbench.layers.permutohedral``:
+1502.03240), section 4. The Gaussian filters are the lattice of ``permutohedral``:
 linear in the values, so their gradient is the same lattice blurred in reverse order; they have
 no gradient to the image. Axes: N images, C classes, H rows, W columns, P = H W pixels.
 """
@@ -22,7 +22,7 @@ EPSILON = 1e-12
 def lattice_tensors(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return corners, weights and neighbours of the lattice of points [P, D].
 
-    See ``segbench.layers.permutohedral.Lattice``. Built on the CPU, returned where the features are.
+    See ``permutohedral.Lattice``. Built on the CPU, returned where the features are.
     """
     lattice = build_lattice(features.detach().cpu().numpy())
     arrays = (lattice.corners, lattice.weights, lattice.neighbours)

@@ -1,6 +1,6 @@
-"""Loops over the permutohedral lattice, compiled by numba; ``segbench.layers.permutohedral`` describes it.
+"""Loops over the permutohedral lattice, compiled by numba; ``permutohedral`` describes it.
 
-Only ``segbench.layers.permutohedral`` imports this module, where something is to be filtered. Axes: P points, D
+Only ``permutohedral`` imports this module, where something is to be filtered. Axes: P points, D
 dimensions of their features, V vertices of the lattice that points touch, C channels.
 """
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.faults import outcome
+from segbench.core.files import atomic_open, read_json
 from segbench.core.types import IntArray
-from segbench.formats.label_maps import atomic_open, read_json
 
 Categories = dict[int, dict[str, Any]]
 """Category id -> ``id``, ``name``, ``isthing`` and ``color`` as in a COCO panoptic JSON."""

@@ -21,8 +21,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import BoolArray, IntArray
-from segbench.formats.label_maps import read_json
 from segbench.panopticapi._support import (
     Categories,
     PanopticKeyError,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import DataError
-from segbench.formats.label_maps import read_json, write_text
+from segbench.core.files import read_json, write_text
 from segbench.panopticapi._pq_stat import KEYS, averages, print_table
 from segbench.panopticapi._support import (
     Categories,

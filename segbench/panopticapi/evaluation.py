@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import Category, CategoryTable
 from segbench.evaluation.counting.images import load_for
 from segbench.evaluation.counting.runs import value_counts
 from segbench.evaluation.file_checks import check, expect_list, lacks
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.panoptic.checks import read_annotations
-from segbench.formats.label_maps import read_json, read_panoptic_ids
+from segbench.formats.label_maps import read_panoptic_ids
 from segbench.panopticapi._pq_stat import PQStat, PQStatCat, averages, print_table
 from segbench.panopticapi._support import (
     Categories,

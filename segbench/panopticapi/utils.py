@@ -14,6 +14,7 @@ import numpy as np
 
 from segbench.core.errors import DataError
 from segbench.core.faults import as_fault
+from segbench.core.files import write_text
 from segbench.formats import label_maps as formats
 from segbench.panopticapi._support import Categories, PathLike, plain_json, say
 
@@ -133,4 +134,4 @@ def id2rgb(id_map: Any) -> Any:
 
 def save_json(d: Any, file: PathLike, *, strict_compat: bool = False) -> None:
     """Write JSON; NumPy numbers are written as numbers unless ``strict_compat``."""
-    formats.write_text(Path(file), json.dumps(d) if strict_compat else plain_json(d))
+    write_text(Path(file), json.dumps(d) if strict_compat else plain_json(d))

@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from segbench.core.types import TASKS, UNRANKED
-from segbench.report.costs import BOUNDARIES, COSTS, MEMORY, Metric, metrics_of, primary
+from segbench.evaluation.metrics import BOUNDARIES, Metric, metrics_of, primary
+from segbench.report.costs import COSTS, MEMORY
 from segbench.report.other_tasks import Joined, Siblings, joined_columns, joined_values
 from segbench.report.rows import STATUS_WORDS, Cell, Row, row_of, slug
 from segbench.report.values import Ties, find_ties, mark_of, measured_groups, tie_groups

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segbench.report.costs import Metric
+from segbench.evaluation.metrics import Metric
 from segbench.report.rows import Cell
 
 _ROWS = (

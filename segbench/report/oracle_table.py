@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segbench.report.costs import MISSING, Metric, metrics_of
+from segbench.evaluation.metrics import MISSING, Metric, metrics_of
 from segbench.report.runs import Run
 
 COLUMNS = (

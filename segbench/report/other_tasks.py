@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segbench.report.costs import Metric, metrics_of
+from segbench.evaluation.metrics import Metric, metrics_of
 from segbench.report.rows import Cell
 from segbench.report.values import Value, interval_of, value_of
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.output_folder import replacing
 from segbench.core.paths import Input
-from segbench.formats.label_maps import read_json
 from segbench.report.clean import Cleaner
 from segbench.report.pages.write import write_pages
 from segbench.report.paths import check_table, stays_inside

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segbench.report.costs import Metric
+from segbench.evaluation.metrics import Metric
 from segbench.report.values import Value
 
 

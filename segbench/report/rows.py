@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segbench.core.types import UNRANKED
-from segbench.report.costs import COSTS, MEMORY, Metric, duration, input_size
+from segbench.evaluation.metrics import Metric
+from segbench.report.costs import COSTS, MEMORY, duration, input_size
 from segbench.report.reported import submitted
 from segbench.report.values import Value, interval_of, no_interval_of, value_of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from segbench.report.costs import MISSING, Metric
+from segbench.evaluation.metrics import MISSING, Metric
 from segbench.report.rows import Cell
 
 _SCORE = Metric("miou", "mIoU", "", decimals=2)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json, read_jsonl
 from segbench.core.types import IntArray
-from segbench.formats.label_maps import read_json, read_jsonl
-from segbench.report.costs import MISSING, PER_CLASS, Metric, duration, metrics_of, primary
+from segbench.evaluation.metrics import MISSING, PER_CLASS, Metric, metrics_of, primary
+from segbench.report.costs import duration
 from segbench.report.paths import inside_file
 from segbench.report.rows import Cell, slug, status_of
 

@@ -12,13 +12,13 @@ from typing import Any
 import jinja2
 
 from segbench import __version__
-from segbench.formats.label_maps import write_json, write_text
+from segbench.core.files import write_json, write_text
+from segbench.evaluation.metrics import TASK_TITLES, primary
 from segbench.formats.tidy_table import tidy_csv
 from segbench.report.assets import report_folder
 from segbench.report.board import Board, build_boards
 from segbench.report.charts import specs as charts
 from segbench.report.clean import Cleaner
-from segbench.report.costs import TASK_TITLES, primary
 from segbench.report.oracle_table import oracle_words
 from segbench.report.paths import inside_file
 from segbench.report.pictures.galleries import Galleries

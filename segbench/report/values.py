@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from segbench.report.costs import Metric
+from segbench.evaluation.metrics import Metric
 
 Mark = Literal["", "best", "second"]
 

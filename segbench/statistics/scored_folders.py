@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import Task
 from segbench.evaluation.counts import Counts, load_counts
 from segbench.evaluation.semantic.counts import SemanticCounts
-from segbench.formats.label_maps import read_json
 
 _PARTS: dict[str, Task] = {
     "semantic": "semantic",

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from segbench.core.types import BoolArray, FloatArray
 from segbench.evaluation.protocol import Protocol
 from segbench.statistics.bootstrap import tail_of
-from segbench.statistics.comparison import LEVEL, RESAMPLES, SEED, Draws, Runs, draws, refuse_few
+from segbench.statistics.draws import LEVEL, RESAMPLES, SEED, Draws, Runs, draws, refuse_few
 
 _EQUAL = 1e-12
 """Scores this close differ by rounding alone."""

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from segbench.core.errors import DataError, TrainingError
+from segbench.core.files import atomic_open, write_text
 from segbench.core.progress import say
-from segbench.formats.label_maps import atomic_open, write_text
 
 FORMAT = "segbench-checkpoint-1"
 KEEP = 2
@@ -132,54 +131,6 @@ def clean_temporaries(folder: Path) -> None:
     for digest in folder.glob("checkpoint-*.pt.sha256"):
         if not digest.with_suffix("").exists():
             digest.unlink(missing_ok=True)
-
-
-def load_weights_into(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights after checking every name and shape.
-
-    Args:
-        model: Gets the weights.
-        weights: Name -> tensor.
-        source: Where they come from, for the message.
-
-    Raises:
-        TrainingError: A tensor is missing, unknown or of another shape, as with weights
-            for another number of classes.
-    """
-    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in weights.items()}
-    wrong = [
-        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
-        for name in sorted(expected.keys() | found.keys())
-        if expected.get(name) != found.get(name)
-    ]
-    if wrong:
-        raise TrainingError(
-            f"{source} does not fit the model: {len(wrong)} of {len(expected)} tensors differ, "
-            f"first {'; '.join(wrong[:3])}",
-            fix="use weights of this model with the same classes and options",
-        )
-    model.load_state_dict(dict(weights))
-
-
-def refuse_non_finite(weights: Mapping[str, Tensor], source: str, *, fix: str) -> None:
-    """Refuse weights with NaN or infinity, which would predict one class everywhere.
-
-    Args:
-        weights: Name -> tensor.
-        source: Where they come from, for the message.
-        fix: What to do next.
-
-    Raises:
-        TrainingError: Naming the tensors.
-    """
-    bad = [n for n, t in weights.items() if t.is_floating_point() and not t.isfinite().all()]
-    if bad:
-        raise TrainingError(
-            f"{source}: {len(bad)} of {len(weights)} tensors hold NaN or infinity, first "
-            f"{', '.join(bad[:3])}",
-            fix=fix,
-        )
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segbench.core.errors import ConfigError
+from segbench.core.progress import track
+from segbench.formats.prepared import PreparedDataset
+from segbench.formats.samples import SplitTruth
+from segbench.training import class_weights
+from segbench.training.recipe import Recipe
+
 ENET_OFFSET = 1.02
 """Bounds the weights by 1 / ln 1.02 = 50.5 for a class of no pixels and 1.42 for all of them."""
 
@@ -41,3 +48,47 @@ def power(pixels: Sequence[int], exponent: float) -> list[float]:
     """Return (largest frequency / frequency) ** exponent; 1 for a class that never occurs."""
     most = max(pixels)
     return [(most / n) ** exponent if n else 1.0 for n in pixels]
+
+
+def _class_weights(recipe: Recipe, dataset: PreparedDataset) -> list[float] | None:
+    if recipe.class_weights is not None:
+        if len(recipe.class_weights) != len(dataset.table):
+            raise ConfigError(
+                f"class_weights: expected {len(dataset.table)} numbers, one a class of "
+                f"'{dataset.name}', found {len(recipe.class_weights)}"
+            )
+        return list(recipe.class_weights)
+    if recipe.class_weight_power is not None:
+        return class_weights.power(_pixels(recipe, dataset), recipe.class_weight_power)
+    if recipe.class_weighting == "enet":
+        return class_weights.enet(_pixels(recipe, dataset))
+    if recipe.class_weighting == "median_frequency":
+        return class_weights.median_frequency(*_pixels_and_areas(recipe, dataset))
+    return None
+
+
+def _pixels(recipe: Recipe, dataset: PreparedDataset) -> list[int]:
+    """Return how many pixels of the training split each class has."""
+    histograms = dataset.description.get("class_histogram", {})
+    histogram: list[int] = histograms.get(recipe.train_split, {}).get("pixels", [])
+    if len(histogram) != len(dataset.table):
+        raise ConfigError(
+            f"{dataset.description_file} has no class_histogram of split '{recipe.train_split}', "
+            "which class_weight_power and class_weighting need",
+            fix="prepare the dataset again, or write class_weights into the recipe",
+        )
+    return histogram
+
+
+def _pixels_and_areas(recipe: Recipe, dataset: PreparedDataset) -> tuple[list[int], list[int]]:
+    """Return pixels of each class, and pixels of all images that show it; reads every map."""
+    truth = SplitTruth(dataset, recipe.train_split, task="semantic")
+    pixels, areas = np.zeros((2, len(dataset.table)), dtype=np.int64)
+    for record in track(truth.records, len(truth.records), "class frequencies"):
+        semantic = truth.sample(record).semantic
+        if semantic is None:
+            raise ConfigError("class_weighting needs a semantic truth", fix="remove it")
+        counts = np.bincount(semantic.ravel(), minlength=len(pixels))[: len(pixels)]
+        pixels += counts
+        areas += np.where(counts > 0, semantic.size, 0)
+    return pixels.tolist(), areas.tolist()

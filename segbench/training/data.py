@@ -23,10 +23,11 @@ from segbench.core.errors import ConfigError
 from segbench.core.types import IGNORE_INDEX, Sample, Task
 from segbench.formats.prepared import PreparedDataset
 from segbench.formats.samples import SplitTruth
+from segbench.layers.boxes import boxes_of
 from segbench.layers.losses.border import border_weights, cells_of
 from segbench.training.loading import load, pinned
 from segbench.training.recipe import Recipe
-from segbench.training.transforms import TrainPreset, View, boxes_of, pad, to_view
+from segbench.training.transforms import TrainPreset, View, pad, to_view
 
 Value = TypeVar("Value")
 

@@ -56,7 +56,7 @@ class Group:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
-    """Join the processes that ``segbench.training.spawn`` or torchrun started; alone where none did."""
+    """Join the processes that ``training.spawn`` or torchrun started; alone where none did."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Group()

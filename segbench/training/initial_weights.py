@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from segbench.core import provenance
 from segbench.core.errors import ConfigError, ForeignFile, TrainingError, did_you_mean
-from segbench.training.checkpoint import refuse_non_finite
 from segbench.training.recipe import Recipe
 from segbench.training.trained_run import NAME, WEIGHTS, TrainedRun
+from segbench.training.weights import refuse_non_finite
 
 SHOWN = 8
 """Names a log line lists at most."""

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor
 
-from segbench.formats.label_maps import finite_or_none, write_jsonl
+from segbench.core.files import finite_or_none, write_jsonl
 from segbench.training.optim import learning_rate
 from segbench.training.state import RunState
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from segbench.core import provenance
 from segbench.core.errors import EXIT_REQUEUE, DataError, TrainingError
+from segbench.core.files import read_json, write_jsonl
 from segbench.core.lease import Lease
 from segbench.core.progress import say, track
 from segbench.core.seal import write_sealed
-from segbench.formats.label_maps import read_json, write_jsonl
 from segbench.formats.prepared import PreparedDataset
-from segbench.training.build import build_model, save_weights
+from segbench.training.build import build_model
 from segbench.training.checkpoint import clear_checkpoints, damaged_checkpoints
 from segbench.training.data import Batch, batches_of, train_loader
 from segbench.training.device import (
@@ -46,6 +46,7 @@ from segbench.training.optim import learning_rate, set_learning_rate
 from segbench.training.recipe import Recipe, recipe_digest
 from segbench.training.state import RunState, start_run
 from segbench.training.trained_run import LOG, NAME, WEIGHTS
+from segbench.training.weights import save_weights
 
 __all__ = ["Outcome", "build_model", "train"]
 

@@ -1,4 +1,4 @@
-"""Several processes for one training, on one machine: ``python -m segbench.training.spawn 4 train ...``.
+"""Several processes for one training: ``python -m segbench.training.spawn 4 train ...``.
 
 It stands in the place of torchrun, which turns every exit code into 1 and starts to end its
 processes as soon as it is signalled itself. Here signals are handed on, a training that saves

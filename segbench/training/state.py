@@ -11,15 +11,14 @@ import torch
 from torch import nn
 
 from segbench.core.errors import TrainingError
+from segbench.core.files import write_json
 from segbench.core.lease import Lease
 from segbench.core.progress import say
-from segbench.formats.label_maps import write_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.build import build_model, set_loss
 from segbench.training.checkpoint import (
     clean_temporaries,
     clear_checkpoints,
-    load_weights_into,
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -30,6 +29,7 @@ from segbench.training.distributed import Group, LossModule, parallel
 from segbench.training.initial_weights import Start, freeze, start_from
 from segbench.training.optim import build_optimizer
 from segbench.training.recipe import Recipe, recipe_digest
+from segbench.training.weights import load_weights_into
 
 
 @dataclass

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from segbench.core.errors import ConfigError
-from segbench.training.recipe import Recipe
+from segbench.workflow.cell import Cell
 from segbench.workflow.config import RunConfig
 
 Key: TypeAlias = tuple[str, str, int]
 
 
-class Run(Protocol):
-    """What is read of a ``segbench.workflow.plan.Cell``."""
-
-    @property
-    def key(self) -> Key:
-        """Dataset, experiment, seed."""
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """Return what it is trained by; None for controls and submissions."""
-
-    @property
-    def recipe_file(self) -> Path | None:
-        """Return the file of the recipe."""
-
-    @property
-    def is_trained(self) -> bool:
-        """Say whether it has weights of its own."""
-
-
-Cell = TypeVar("Cell", bound=Run)
-
-
-def base_key(cell: Run) -> Key | None:
+def base_key(cell: Cell) -> Key | None:
     """Return the key of the run whose weights a cell starts from; it has the cell's seed."""
     if cell.recipe is None or not cell.is_trained or cell.recipe.base is None:
         return None
@@ -85,7 +61,7 @@ def _made(
         ) from None
 
 
-def _refuse_circle(chain: Sequence[Run], key: Key) -> None:
+def _refuse_circle(chain: Sequence[Cell], key: Key) -> None:
     if key in [cell.key for cell in chain]:
         circle = " -> ".join(_name(k) for k in (*(cell.key for cell in chain), key))
         raise ConfigError(
@@ -94,7 +70,7 @@ def _refuse_circle(chain: Sequence[Run], key: Key) -> None:
         )
 
 
-def _refuse_absent_file(cell: Run) -> None:
+def _refuse_absent_file(cell: Cell) -> None:
     file = None if cell.recipe is None else cell.recipe.init_file
     if file is not None and not file.is_file():
         raise ConfigError(f"{cell.recipe_file}: init_from: {file} does not exist")

@@ -9,11 +9,11 @@ from typing import Any
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import UNRANKED
 from segbench.evaluation.counts import Counts, load_counts
-from segbench.evaluation.instance.average_precision import InstanceCounts
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import HEADLINE
 from segbench.statistics.bootstrap import MIN_IMAGES
-from segbench.statistics.comparison import LEVEL, MIN_RESAMPLES, RESAMPLES, WORK
+from segbench.statistics.draws import LEVEL, MIN_RESAMPLES, RESAMPLES, WORK
 from segbench.statistics.ties import tie_groups
 
 Cell = Mapping[str, Any]
@@ -32,7 +32,7 @@ def board_ties(root: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
     Returns:
         One entry a board: dataset, split, task, protocol, metric, level, resamples, rows (see
-        ``segbench.statistics.ties.TiedRow``). Boards of one row, of too few images or whose rows were not
+        ``ties.TiedRow``). Boards of one row, of too few images or whose rows were not
         counted on the same images are left out.
     """
     found = ((key, _ties(root, key, rows)) for key, rows in _boards(cells).items())

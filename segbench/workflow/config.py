@@ -2,7 +2,7 @@
 
 All are checked completely before anything runs. An unknown key, a wrong type, an unknown
 model or dataset is a ``ConfigError`` that names the file, the line, the key and the nearest
-right name. There is no inheritance: what a file says is what runs. Recipes: ``segbench.training.recipe``.
+right name. There is no inheritance: what a file says is what runs. Recipes: ``training.recipe``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
 """Rows that need no training and must land where theory says (``segbench.workflow.controls``)."""
 Oracle = Literal["semantic", "boxes", "masks"]
 ORACLES: tuple[Oracle, ...] = get_args(Oracle)
-"""Parts of a panoptic prediction whose place the truth can take (``segbench.inference.oracles``)."""
+"""Parts of a panoptic prediction whose place the truth can take (``inference.oracles``)."""
 
 
 def oracle_parts(value: Any) -> tuple[str, ...]:

@@ -26,14 +26,12 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import ConfigError, DataError, did_you_mean
+from segbench.core.files import atomic_path, read_json, write_json
 from segbench.core.progress import track
 from segbench.core.types import IGNORE_INDEX, VOID, CategoryTable, ImageRecord, IntArray
 from segbench.formats.label_maps import (
-    atomic_path,
-    read_json,
     read_label_map,
     read_panoptic_ids,
-    write_json,
     write_label_map,
     write_panoptic_ids,
 )

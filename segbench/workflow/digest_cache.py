@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segbench.core import provenance
 from segbench.core.errors import DataError
-from segbench.formats.label_maps import read_json, write_json
+from segbench.core.files import read_json, write_json
 
 NAME = ".digests.json"
 LARGE = 64 << 20

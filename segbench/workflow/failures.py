@@ -16,7 +16,8 @@ from typing import Literal
 
 from segbench.core.lease import living_owner
 from segbench.workflow import slurm as cluster
-from segbench.workflow.plan import Cell, Plan
+from segbench.workflow.cell import Cell
+from segbench.workflow.plan import Plan
 from segbench.workflow.slurm_logs import CAUSES, FOLDER, Job, jobs_of
 
 Status = Literal["failed", "running", "not_run"]

@@ -14,9 +14,9 @@ from typing import Any
 from segbench import __version__
 from segbench.core import provenance
 from segbench.core.errors import DataError, ForeignFile
+from segbench.core.files import read_json, write_json
 from segbench.core.seal import check_seal, sealed
 from segbench.core.types import Task
-from segbench.formats.label_maps import read_json, write_json
 
 SCHEMA = 1
 NAME = "records.json"

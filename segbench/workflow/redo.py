@@ -9,7 +9,8 @@ from typing import Literal, get_args
 
 from segbench.core.errors import ConfigError, LeaseHeld, did_you_mean
 from segbench.core.lease import Lease
-from segbench.workflow.plan import Cell, Plan
+from segbench.workflow.cell import Cell
+from segbench.workflow.plan import Plan
 
 Stage = Literal["train", "predict", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -18,16 +18,16 @@ from typing import Any
 from segbench.core.errors import ConfigError, DataError, ForeignFile, SegbenchError
 from segbench.core.seal import read_sealed
 from segbench.core.types import Task
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.counts import load_counts
 from segbench.evaluation.protocol import get_protocol
+from segbench.evaluation.scores import score_parts
 from segbench.formats.manifest import NAME as MANIFEST
 from segbench.formats.manifest import read_manifest
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.recipe import inference_digest, recipe_digest
 from segbench.training.trained_run import TrainedRun
+from segbench.workflow.cell import Cell
 from segbench.workflow.digest_cache import DigestCache
-from segbench.workflow.plan import Cell
 from segbench.workflow.record import again_of, check_counts, check_predictions, read_records
 
 TOLERANCE = 1e-9

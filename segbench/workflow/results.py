@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import ForeignFile, SegbenchError
+from segbench.core.files import write_json, write_text
 from segbench.core.types import Task
-from segbench.formats.label_maps import write_json, write_text
 from segbench.formats.tidy_table import tidy_csv
 from segbench.workflow.board_ties import board_ties
+from segbench.workflow.cell import Cell
 from segbench.workflow.digest_cache import DigestCache
 from segbench.workflow.failures import explain
-from segbench.workflow.plan import Cell, Plan
+from segbench.workflow.plan import Plan
 from segbench.workflow.result_checks import ResultChecks
 
 SCHEMA = 1

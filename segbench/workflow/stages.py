@@ -22,7 +22,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "evaluation.count_split",
         "evaluation.instance.tide",
         "workflow.record",
-        "statistics.comparison",
+        "statistics.intervals",
     ),
     "profile": ("models.profiling.costs",),
     "overlays": ("report.pictures.overlays",),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from segbench.core import provenance
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json
 from segbench.core.types import ImageRecord, Task
-from segbench.formats.label_maps import read_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.workflow.config import Submission
 

@@ -1,6 +1,6 @@
 """Ends a Snakemake that waits for cluster jobs which do not exist any more.
 
-    python -m segbench.workflow.watchdog PID          started by the Snakefile beside every Slurm run
+    python -m segbench.workflow.watchdog PID     started by the Snakefile beside every Slurm run
 
 The Slurm executor loses sight of its jobs when the controller is away during a look at the
 queue, when a job is forgotten before it was seen, or when it was preempted for good; then it

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from segbench.core.errors import ConfigError
+from segbench.core.files import read_json, write_json
 from segbench.datasets import prepare_dataset
 from segbench.evaluation.count_split import evaluate
-from segbench.formats.label_maps import read_json, write_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.workflow.config import CONTROLS
 from segbench.workflow.controls import control_relabelling, majority_train_id, write_control

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, PngImagePlugin
 
+from segbench.core import files
 from segbench.core.errors import DataError
 from segbench.formats import label_maps as formats
 
@@ -68,13 +69,13 @@ def test_broken_image_is_named(tmp_path, damage):
 @pytest.mark.fault(21)
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
-    formats.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        formats.write_json(path, {"a": float("nan")})
-    with pytest.raises(RuntimeError), formats.atomic_open(path) as stream:
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), files.atomic_open(path) as stream:
         stream.write(b"half")
         raise RuntimeError
-    assert formats.read_json(path) == {"a": 1}
+    assert files.read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
@@ -83,23 +84,23 @@ def test_full_disk_is_one_clear_error(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(formats, "_sync", full)
+    monkeypatch.setattr(files, "_sync", full)
     with pytest.raises(DataError, match="No space left on device"):
-        formats.write_text(tmp_path / "x", "text")
+        files.write_text(tmp_path / "x", "text")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_broken_json_lines_are_numbered(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a":\n')
     with pytest.raises(DataError, match=r"a\.jsonl:2"):
-        formats.read_jsonl(tmp_path / "a.jsonl")
+        files.read_jsonl(tmp_path / "a.jsonl")
     with pytest.raises(DataError, match="does not exist"):
-        formats.read_json(tmp_path / "no.json")
+        files.read_json(tmp_path / "no.json")
 
 
 def test_numpy_values_become_json(tmp_path):
-    formats.write_json(tmp_path / "n.json", {"a": np.float64(0.5), "b": np.arange(2)})
-    assert formats.read_json(tmp_path / "n.json") == {"a": 0.5, "b": [0, 1]}
+    files.write_json(tmp_path / "n.json", {"a": np.float64(0.5), "b": np.arange(2)})
+    assert files.read_json(tmp_path / "n.json") == {"a": 0.5, "b": [0, 1]}
 
 
 def pillow(path):

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from gates import Gate, environment, wait_until
 
-from segbench.formats import label_maps as formats
+from segbench.core import files
 
 PROGRAM = """
 from segbench import formats
 for number in range(4):
-    formats.write_json(__import__("pathlib").Path(sys.argv[1]) / f"{number}.json", {})
+    files.write_json(__import__("pathlib").Path(sys.argv[1]) / f"{number}.json", {})
 """
 
 
@@ -32,8 +32,8 @@ def written(folder: Path) -> list[str]:
 
 
 def test_process_is_held_after_its_calls_and_goes_on(tmp_path: Path) -> None:
-    first = Gate(tmp_path / "first", "segbench.formats.label_maps:write_json", calls=1)
-    second = Gate(tmp_path / "second", "segbench.formats.label_maps:write_json", calls=3)
+    first = Gate(tmp_path / "first", "segbench.core.files:write_json", calls=1)
+    second = Gate(tmp_path / "second", "segbench.core.files:write_json", calls=3)
     with start(tmp_path / "out", first, second) as process:
         assert first.arrival(process) == process.pid
         assert written(tmp_path / "out") == ["0.json"]
@@ -46,7 +46,7 @@ def test_process_is_held_after_its_calls_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_held_process_can_be_killed_and_the_next_is_held_too(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate", "segbench.formats.label_maps:write_json", calls=2)
+    gate = Gate(tmp_path / "gate", "segbench.core.files:write_json", calls=2)
     for name in ("one", "two"):
         with start(tmp_path / name, gate) as process:
             os.kill(gate.arrival(process), signal.SIGKILL)
@@ -55,7 +55,7 @@ def test_held_process_can_be_killed_and_the_next_is_held_too(tmp_path: Path) -> 
 
 
 def test_only_the_named_processes_are_held(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate", "segbench.formats.label_maps:write_json", words=["hold-me"])
+    gate = Gate(tmp_path / "gate", "segbench.core.files:write_json", words=["hold-me"])
     assert start(tmp_path / "free", gate).wait() == 0
     with start(tmp_path / "held", gate, word="hold-me") as process:
         assert gate.arrival(process) == process.pid
@@ -65,7 +65,7 @@ def test_only_the_named_processes_are_held(tmp_path: Path) -> None:
 
 
 def test_handled_signal_is_seen_and_lets_the_process_go_on(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate", "segbench.formats.label_maps:write_json", calls=2)
+    gate = Gate(tmp_path / "gate", "segbench.core.files:write_json", calls=2)
     handler = "import signal\nsignal.signal(15, lambda *_: sys.exit(7))\n"
     with start(tmp_path / "out", gate, before=handler) as process:
         gate.arrival(process)
@@ -81,13 +81,13 @@ def test_handled_signal_is_seen_and_lets_the_process_go_on(tmp_path: Path) -> No
 
 
 def test_process_that_never_arrives_ends_the_wait(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate", "segbench.formats.label_maps:write_json", calls=4)
+    gate = Gate(tmp_path / "gate", "segbench.core.files:write_json", calls=4)
     with start(tmp_path / "out", gate) as process, pytest.raises(AssertionError, match="it ended"):
         gate.arrival(process)
 
 
 def test_test_that_is_gone_holds_nobody(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate", "segbench.formats.label_maps:write_json")
+    gate = Gate(tmp_path / "gate", "segbench.core.files:write_json")
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
     gate.facts["owner"] = gone.pid
@@ -100,7 +100,7 @@ def test_wait_ends_with_the_condition(tmp_path: Path) -> None:
 
 
 def test_child_holds_itself(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate", "segbench.formats.label_maps:write_json", calls=1)
+    gate = Gate(tmp_path / "gate", "segbench.core.files:write_json", calls=1)
     child = multiprocessing.get_context("spawn").Process(target=write_held, args=(gate, tmp_path))
     child.start()
     assert gate.arrival(child) == child.pid
@@ -113,4 +113,4 @@ def test_child_holds_itself(tmp_path: Path) -> None:
 def write_held(gate: Gate, folder: Path) -> None:
     gate.hold_here()
     for number in range(2):
-        formats.write_json(folder / f"{number}.json", {})
+        files.write_json(folder / f"{number}.json", {})

@@ -12,7 +12,10 @@ from segbench.evaluation.counting.images import load_for
 from segbench.formats import kernel_loading as speed
 from segbench.formats.label_maps import write_label_map
 
-SCORING = "import sys, segbench.cli, segbench.evaluation.count_split, segbench.evaluation.semantic.folders"
+SCORING = (
+    "import sys, segbench.cli, segbench.evaluation.count_split, "
+    "segbench.evaluation.semantic.folders"
+)
 
 
 def test_importing_the_scoring_starts_no_compiler():

@@ -12,8 +12,9 @@ from PIL import Image
 
 from segbench.cli import cli
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json, read_jsonl, write_json
 from segbench.datasets import prepare_dataset
-from segbench.formats.label_maps import read_json, read_jsonl, write_json, write_panoptic_ids
+from segbench.formats.label_maps import write_panoptic_ids
 from segbench.formats.prepared import PreparedDataset
 
 

@@ -7,8 +7,9 @@ import pytest
 from miniatures import cityscapes
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
-from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.panopticapi.cityscapes_gt_converter.cityscapes_panoptic_converter import (
     panoptic_converter,
 )

@@ -12,9 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.prepare.checks import check_prepared
-from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.label_maps import read_label_map
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

@@ -17,6 +17,7 @@ from PIL import Image
 from segbench.cli import cli
 from segbench.core import fingerprint
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info, dataset_infos, dataset_source, prepare_dataset
 from segbench.datasets.custom import load_custom
 from segbench.datasets.custom.listing import split_of
@@ -25,7 +26,7 @@ from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.pennfudan import split_of as pennfudan_split_of
 from segbench.datasets.registry import dataset_module
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.workflow.plan import load_plan
 
 ROOT = Path(__file__).resolve().parents[2]

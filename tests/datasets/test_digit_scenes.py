@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segbench.core.errors import ConfigError
+from segbench.core.files import read_jsonl
 from segbench.datasets import digit_scenes, prepare_dataset
 from segbench.datasets.digit_scenes import DIGITS_OF, TEXTURE_OF, SceneOptions, compose_scene
-from segbench.formats.label_maps import read_jsonl
 
 OPTIONS = SceneOptions()
 

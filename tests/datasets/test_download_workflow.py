@@ -10,8 +10,8 @@ from archive_maker import make_archives
 from fault_server import FaultServer, status
 from miniatures import builder_of
 
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info
-from segbench.formats.label_maps import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "runs: [{dataset: ade20k, controls: [oracle]}]\n"

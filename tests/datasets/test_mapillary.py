@@ -8,9 +8,10 @@ from miniatures import mapillary_v12, mapillary_v20
 from PIL import Image
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.classes.mapillary import V12, V20
-from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.label_maps import read_label_map
 
 
 def raw_folder(module, name, tmp_path):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from segbench.core.files import read_jsonl
 from segbench.core.provenance import json_digest
 from segbench.datasets import prepare_dataset
 from segbench.datasets.prepare.documents import ContentDigest
-from segbench.formats.label_maps import read_jsonl
 
 OWN = '''
 """Noise: many small images made on request, each after a short wait."""

@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json, read_jsonl
 from segbench.datasets import dataset_info, dataset_infos, prepare_dataset, verify_prepared
-from segbench.formats.label_maps import read_json, read_jsonl
 from segbench.formats.prepared import PreparedDataset
 
 NAMES = list(dataset_infos())

@@ -11,9 +11,10 @@ from miniatures.scenes import save
 from PIL import Image
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.pennfudan import split_of
-from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.label_maps import read_label_map
 from segbench.formats.prepared import PreparedDataset
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"

@@ -15,10 +15,11 @@ from pycocotools import mask as coco_mask
 from scipy.io import loadmat, savemat
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.voc2012 import KIT, SBD, sources, trainaug_stems
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.label_maps import read_label_map
 from segbench.formats.prepared import PreparedDataset
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"

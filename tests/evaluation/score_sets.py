@@ -13,13 +13,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segbench.formats.label_maps import (
-    id2rgb,
-    write_json,
-    write_jsonl,
-    write_label_map,
-    write_panoptic_ids,
-)
+from segbench.core.files import write_json, write_jsonl
+from segbench.formats.label_maps import id2rgb, write_label_map, write_panoptic_ids
 
 NAMES = ("a", "b", "c", "d")
 SHAPE = (6, 8)

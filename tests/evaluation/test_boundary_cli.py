@@ -12,10 +12,11 @@ import test_evaluation_folder as prepared
 
 from segbench.cli import main
 from segbench.core.errors import ConfigError
-from segbench.evaluation.count_split import score_parts
+from segbench.core.files import write_json
 from segbench.evaluation.counts import load_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats.label_maps import write_json, write_label_map, write_panoptic_ids
+from segbench.evaluation.scores import score_parts
+from segbench.formats.label_maps import write_label_map, write_panoptic_ids
 from segbench.formats.manifest import write_manifest
 from segbench.workflow.config import load_config
 

@@ -14,12 +14,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from segbench.core.errors import ConfigError
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.instance.boundary_kernels import boundary_room, boundary_runs
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import statistic
+from segbench.evaluation.scores import score_parts
 
 AP = get_protocol("coco-instances")
 TWELVE = [f"boundary_{key}" for key in instance._KEYS]
@@ -141,7 +141,7 @@ def test_boundary_ap_stands_beside_ap_and_leaves_it_alone(scene, tmp_path):
 def test_any_split_gives_the_same_bits_and_weights_draw_images(scene):
     counts = matched(*scene)
     ids = counts.image_ids
-    joined = instance.merge([counts.subset(ids[::2]), counts.subset(ids[1::2])])
+    joined = counts.merge([counts.subset(ids[::2]), counts.subset(ids[1::2])])
     assert numbers(joined) == numbers(counts)
     found = statistic({"segm_boundary": counts}, AP, "boundary_ap50")
     assert found.estimate == pytest.approx(OFFICIAL[1], abs=1e-12)

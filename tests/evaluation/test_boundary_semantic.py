@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from segbench.core.errors import ConfigError, DataError
 from segbench.evaluation.boundary.contours import contour_map, contour_tolerance
 from segbench.evaluation.boundary_scores import boundary_scores
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import statistic
+from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import counts as semantic
 
 POOLED = get_protocol("semantic-pooled")

@@ -17,7 +17,6 @@ from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
 from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
 from segbench.evaluation.cityscapes import official_files as cityscapes_json
 from segbench.evaluation.cityscapes.folders import count_folder
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.protocols.cityscapes_labels import (
     CLASS_NAMES,
@@ -26,6 +25,7 @@ from segbench.evaluation.protocols.cityscapes_labels import (
     THING_IDS,
 )
 from segbench.evaluation.resampled import statistic
+from segbench.evaluation.scores import score_parts
 from segbench.statistics.bootstrap import resample_weights
 
 PROTOCOL = get_protocol("cityscapes-instances")

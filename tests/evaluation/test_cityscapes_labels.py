@@ -12,7 +12,6 @@ from cityscapes_scenes import scene
 from segbench.core.errors import DataError
 from segbench.evaluation import counts
 from segbench.evaluation.cityscapes import official_files as cityscapes_json
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.protocols.cityscapes_labels import (
     IGNORED_IDS,
@@ -21,6 +20,7 @@ from segbench.evaluation.protocols.cityscapes_labels import (
     LABEL_NAMES,
 )
 from segbench.evaluation.resampled import statistic
+from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import instance_weighted as labels_module
 from segbench.evaluation.semantic.counts import count_ids, from_table
 from segbench.evaluation.semantic.instance_weighted import MEAN_SIZES, count_instances, count_labels

@@ -11,6 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json, write_json
 from segbench.datasets import prepare_dataset
 from segbench.evaluation import counts
 from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
@@ -20,7 +21,6 @@ from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.protocols.cityscapes_labels import LABEL_IDS
 from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
 from segbench.evaluation.semantic.folders import count_folder as count_maps
-from segbench.formats.label_maps import read_json, write_json
 
 IMAGES = 3
 STEMS = [f"ulm_{i:06d}_000019" for i in range(IMAGES)]

@@ -12,16 +12,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json, write_json, write_jsonl
 from segbench.evaluation import counts as stored
-from segbench.evaluation.count_split import evaluate, score_parts
+from segbench.evaluation.count_split import evaluate
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats.label_maps import (
-    read_json,
-    write_json,
-    write_jsonl,
-    write_label_map,
-    write_panoptic_ids,
-)
+from segbench.evaluation.scores import score_parts
+from segbench.formats.label_maps import write_label_map, write_panoptic_ids
 from segbench.formats.prepared import PreparedDataset
 
 PROTOCOLS = {

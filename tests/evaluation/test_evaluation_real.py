@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segbench.core.files import read_json
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic import counts as semantic
-from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.evaluation.semantic.scores import scores as semantic_scores
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 DATA = SHARED / "data"
@@ -65,6 +67,6 @@ def test_the_ade20k_sample():
         parts.append(semantic.count(truth, prediction, num_classes=150, image_id=path.stem))
     pooled = get_protocol("semantic-pooled")
     counts = semantic.merge(parts)
-    assert semantic.scores(counts, pooled)["miou"] == 1.0
-    official = semantic.scores(counts, replace(pooled, absent_class="zero"))
+    assert semantic_scores(counts, pooled)["miou"] == 1.0
+    official = semantic_scores(counts, replace(pooled, absent_class="zero"))
     assert (official["pixel_accuracy"], official["miou"]) == (1.0, pytest.approx(0.1, abs=1e-15))

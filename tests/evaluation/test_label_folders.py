@@ -8,9 +8,9 @@ from PIL import Image
 
 from segbench.core.errors import DataError
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.semantic import counts as semantic
 from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
 from segbench.evaluation.semantic.folders import count_folder
+from segbench.evaluation.semantic.scores import scores as semantic_scores
 
 TRUTH = np.array([[1, 2, 3], [0, 5, 5]], dtype=np.uint8)
 
@@ -41,7 +41,7 @@ def test_a_clean_folder(folders):
     found = run(folders)
     assert found.warnings == []
     assert found.counts.image_ids == ("a", "b", "c", "d")
-    scores = semantic.scores(found.counts, get_protocol("ade20k-150"))
+    scores = semantic_scores(found.counts, get_protocol("ade20k-150"))
     assert scores["pixel_accuracy"] == 1.0
     assert scores["miou"] == pytest.approx(4 / 150)
 
@@ -74,7 +74,7 @@ def cityscapes(tmp_path, prediction, instances=True):
 
 def test_cityscapes_files_are_paired_by_frame_and_give_iiou(tmp_path):
     found = cityscapes(tmp_path, lambda truth: truth)
-    assert semantic.scores(found.counts, get_protocol("cityscapes-fine"))["miou"] == 1.0
+    assert semantic_scores(found.counts, get_protocol("cityscapes-fine"))["miou"] == 1.0
     weighted = cityscapes_instances.scores(found.labels)
     assert weighted["iiou"] == weighted["category_iiou"] == 1.0
     assert weighted["iiou_rider"] is None

@@ -11,8 +11,8 @@ import pytest
 from segbench.core.errors import DataError
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.protocols.cityscapes_labels import CATEGORIES, LABEL_IDS
-from segbench.evaluation.semantic import counts as semantic
 from segbench.evaluation.semantic.folders import count_folder
+from segbench.evaluation.semantic.scores import scores as semantic_scores
 from segbench.formats.label_maps import write_label_map
 
 CASES = 1000
@@ -48,7 +48,7 @@ def score(folder, pairs, protocol):
         )
     except DataError:
         return None
-    return semantic.scores(found.counts, protocol)
+    return semantic_scores(found.counts, protocol)
 
 
 def pixels(pairs):
@@ -134,7 +134,7 @@ RULES = {
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """Files of a test need no fsync."""
-    monkeypatch.setattr("segbench.formats.label_maps._sync", lambda path: None)
+    monkeypatch.setattr("segbench.core.files._sync", lambda path: None)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -79,7 +79,7 @@ def numbers(value):
 def test_damage_never_ends_in_a_traceback_or_an_impossible_number(
     kind, damage, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.setattr("segbench.formats.label_maps._sync", lambda path: None)
+    monkeypatch.setattr("segbench.core.files._sync", lambda path: None)
     outcomes = {0: 0, 1: 0}
     for seed in range(ROUNDS):
         made = getattr(score_sets, kind)(tmp_path / str(seed))

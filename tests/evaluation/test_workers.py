@@ -12,13 +12,14 @@ import pytest
 
 from segbench.core import pool
 from segbench.core.errors import DataError
+from segbench.core.files import read_json, write_json
 from segbench.evaluation.counting.images import count_in_parts
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
-from segbench.evaluation.semantic import counts as semantic
 from segbench.evaluation.semantic.folders import count_folder
-from segbench.formats.label_maps import read_json, write_json, write_label_map, write_panoptic_ids
+from segbench.evaluation.semantic.scores import scores as semantic_scores
+from segbench.formats.label_maps import write_label_map, write_panoptic_ids
 
 IMAGES = 70
 CATEGORIES = [{"id": k, "name": f"class {k}", "isthing": k % 2} for k in (3, 8, 11)]
@@ -110,7 +111,7 @@ def test_label_counts_are_the_same_for_any_number_of_workers(label_maps):
     alone = count_labels(label_maps, 1)
     assert bits(alone) == bits(count_labels(label_maps, 2)) == bits(count_labels(label_maps, 3))
     protocol = get_protocol("semantic-pooled")
-    assert semantic.scores(alone, protocol) == semantic.scores(
+    assert semantic_scores(alone, protocol) == semantic_scores(
         count_labels(label_maps, 2), protocol
     )
 

@@ -14,8 +14,9 @@ import torch
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import ConfigError
+from segbench.core.files import read_json
 from segbench.core.types import IGNORE_INDEX, Instances
-from segbench.formats.label_maps import read_json, read_panoptic_ids
+from segbench.formats.label_maps import read_panoptic_ids
 from segbench.models.bases.panoptic import PanopticParts, certain
 from segbench.models.mask_rcnn_fcn_merge import TwoNetworks
 from segbench.models.registry import create_model

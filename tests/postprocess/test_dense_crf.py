@@ -24,7 +24,7 @@ from segbench.inference.predict import crf_logits
 from segbench.layers.permutohedral import build_lattice
 from segbench.models.registry import model_info
 from segbench.training.recipe import Recipe, inference_digest, recipe_digest
-from segbench.workflow.plan import Cell
+from segbench.workflow.cell import Cell
 
 RECIPE = {
     "model": "fcn_tiny",

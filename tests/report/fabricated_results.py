@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from segbench.core.files import write_json, write_jsonl, write_text
 from segbench.evaluation.count_split import evaluate
 from segbench.evaluation.counts import load_counts
 from segbench.evaluation.explain import explain_parts
 from segbench.evaluation.instance.tide import split_files
-from segbench.formats.label_maps import id2rgb, write_json, write_jsonl, write_label_map, write_text
+from segbench.formats.label_maps import id2rgb, write_label_map
 from segbench.formats.manifest import read_manifest, write_manifest
 from segbench.formats.prepared import PreparedDataset
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segbench.evaluation.metrics import SCORES
 from segbench.report.board import build_boards
-from segbench.report.costs import SCORES, duration
+from segbench.report.costs import duration
 from segbench.report.rows import reason_of, slug, status_of
 from segbench.report.values import Ties, Value, interval_of, mark_of, measured_groups, tie_groups
 

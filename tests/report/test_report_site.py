@@ -17,10 +17,10 @@ from PIL import Image
 from segbench.cli import cli
 from segbench.core.errors import DataError
 from segbench.evaluation.counts import load_counts
+from segbench.evaluation.metrics import SCORES
 from segbench.formats.label_maps import read_label_map
 from segbench.formats.prepared import PreparedDataset
 from segbench.report import render as html
-from segbench.report.costs import SCORES
 from segbench.report.pictures import colors as overlay
 from segbench.report.render import render_report
 from segbench.report.runs import confusion_of, run_slug

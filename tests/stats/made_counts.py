@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from segbench.evaluation.instance.average_precision import InstanceCounts
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
 from segbench.evaluation.semantic.counts import SemanticCounts
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from made_counts import from_tables
 
+from segbench.core.files import write_json
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats.label_maps import write_json
 from segbench.statistics.ties import tie_groups
 from segbench.workflow.board_ties import board_ties
-from segbench.workflow.plan import Cell
+from segbench.workflow.cell import Cell
 from segbench.workflow.result_checks import ResultChecks
 from segbench.workflow.results import collect
 

@@ -10,6 +10,7 @@ from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.ratios import ClassMean
 from segbench.evaluation.resampled import statistic
 from segbench.statistics import comparison as stats
+from segbench.statistics import intervals
 from segbench.statistics.bootstrap import student
 from segbench.statistics.small_sample_bias import fit_bias, images_of, refusal
 from segbench.statistics.ties import tie_groups
@@ -53,9 +54,9 @@ def test_intervals_hold_the_truth_where_most_classes_are_on_few_images():
     held, bca, rounds = 0, 0, 300
     for seed in range(rounds):
         counts = {"panoptic": world([3, seed], 60)}
-        found = stats.interval(counts, PQ, "pq", resamples=200, seed=seed)
+        found = intervals.interval(counts, PQ, "pq", resamples=200, seed=seed)
         held += found.low <= truth() <= found.high
-        other = stats.interval(counts, PQ, "pq", resamples=200, seed=seed, method="bca")
+        other = intervals.interval(counts, PQ, "pq", resamples=200, seed=seed, method="bca")
         bca += other.low <= truth() <= other.high
     assert 0.93 <= held / rounds <= 0.97
     assert bca / rounds < 0.92
@@ -110,7 +111,7 @@ def test_p_agrees_with_the_interval_at_every_level():
 
 def test_too_few_images_a_class_give_no_interval_but_a_reason():
     parts = {"panoptic": world(5, 14)}
-    found = stats.interval(parts, PQ, "pq")
+    found = intervals.interval(parts, PQ, "pq")
     assert (found.low, found.high) == (None, None)
     assert found.estimate is not None
     assert found.reason.startswith("too few images a class: ")
@@ -118,7 +119,7 @@ def test_too_few_images_a_class_give_no_interval_but_a_reason():
     both = stats.compare(parts, parts, PQ, "pq")
     assert (both.low, both.high, both.p, both.separable) == (None, None, None, False)
     assert both.reason == found.reason
-    record = stats.headline_intervals(parts, PQ)["pq"]
+    record = intervals.headline_intervals(parts, PQ)["pq"]
     assert (record["low"], record["reason"]) == (None, found.reason)
     with pytest.raises(DataError, match="'a': too few images a class"):
         tie_groups({"a": parts, "b": parts}, PQ, "pq")

@@ -7,10 +7,11 @@ import pytest
 from made_counts import panoptic_counts, semantic_counts
 
 from segbench.cli import main
+from segbench.core.files import write_json
 from segbench.evaluation.counts import save_counts
 from segbench.evaluation.protocol import get_protocol
-from segbench.formats.label_maps import write_json
 from segbench.statistics import comparison as stats
+from segbench.statistics import intervals
 from segbench.statistics.scored_folders import load_scored
 
 POOLED = get_protocol("semantic-pooled")
@@ -86,7 +87,7 @@ def test_seeds_of_an_experiment_are_averaged(call, experiments):
     _, out, _ = call(experiments / "good", experiments / "poor", "--json")
     found = json.loads(out)
     row = load_scored(experiments / "good")
-    each = [stats.interval(run, POOLED, "miou").estimate for run in row.runs]
+    each = [intervals.interval(run, POOLED, "miou").estimate for run in row.runs]
     assert found["estimate_a"] == pytest.approx(sum(each) / 2)
     assert (found["seeds_a"]["n"], found["seeds_b"]["n"]) == (2, 1)
     assert found["seeds_b"]["sd"] is None

@@ -10,9 +10,12 @@ from made_counts import from_tables, instance_counts, panoptic_counts, semantic_
 from scipy import stats as scipy_stats
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.evaluation import resampled
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic import counts as semantic
+from segbench.evaluation.semantic.scores import scores as semantic_scores
 from segbench.statistics import comparison as stats
+from segbench.statistics import intervals
 from segbench.statistics.bootstrap import resample_weights
 
 POOLED = get_protocol("semantic-pooled")
@@ -42,7 +45,7 @@ def test_draws_are_multinomial_and_the_same_for_everybody():
 def test_interval_of_an_accuracy_is_that_of_a_mean():
     """Equal images: pixel accuracy is a mean, so scipy's BCa and the t interval apply."""
     right = np.random.default_rng(1).binomial(100, 0.8, 400)
-    found = stats.interval(accuracies(right), POOLED, "pixel_accuracy", resamples=9999)
+    found = intervals.interval(accuracies(right), POOLED, "pixel_accuracy", resamples=9999)
     peer = scipy_stats.bootstrap(
         (right / 100,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(2)
     ).confidence_interval
@@ -59,8 +62,10 @@ def test_percentiles_equal_a_loop_over_resampled_images():
     values = []
     for weights in resample_weights(10, 199, 0):
         copies = [image for image, n in zip(images, weights, strict=True) for _ in range(n)]
-        values.append(semantic.scores(semantic.merge(copies), POOLED)["miou"])
-    found = stats.interval({"semantic": counts}, POOLED, "miou", resamples=199, method="percentile")
+        values.append(semantic_scores(semantic.merge(copies), POOLED)["miou"])
+    found = intervals.interval(
+        {"semantic": counts}, POOLED, "miou", resamples=199, method="percentile"
+    )
     tail = scipy_stats.norm.cdf(scipy_stats.t.ppf(0.025, 9) * math.sqrt(10 / 9))
     rank = math.floor(200 * tail)
     ordered = sorted(values)
@@ -81,12 +86,12 @@ CASES = [
 def coverage(make, part, protocol, metric, rounds, images=100):
     """Return the share of samples of a large population whose interval holds its score."""
     population = make(1, images=SIZES.get(part, 5000))
-    truth = stats.statistic({part: population}, protocol, metric).estimate
+    truth = resampled.statistic({part: population}, protocol, metric).estimate
     rng = np.random.default_rng(2)
     held = 0
     for seed in range(rounds):
         sample = pick(population, rng.choice(len(population.image_ids), images, replace=False))
-        found = stats.interval({part: sample}, protocol, metric, resamples=600, seed=seed // 60)
+        found = intervals.interval({part: sample}, protocol, metric, resamples=600, seed=seed // 60)
         held += found.low <= truth <= found.high
     return held / rounds
 
@@ -115,8 +120,8 @@ def test_intervals_of_ap_hold_the_score_and_lie_below_the_draws():
     """AP of few images is too high, and draws of them are so again."""
     for seed in range(5):
         parts = {"segm": instance_counts(seed, images=30, classes=12)}
-        found = stats.interval(parts, get_protocol("coco-instances"), "ap")
-        draws = stats.interval(parts, get_protocol("coco-instances"), "ap", method="percentile")
+        found = intervals.interval(parts, get_protocol("coco-instances"), "ap")
+        draws = intervals.interval(parts, get_protocol("coco-instances"), "ap", method="percentile")
         assert found.method == "student"
         assert 0 < found.low < found.estimate <= found.high < 1
         assert found.low < draws.low
@@ -140,7 +145,7 @@ def test_pairing_sees_what_two_intervals_cannot():
     found = stats.compare(better, worse, POOLED, "pixel_accuracy")
     assert found.difference == pytest.approx(0.02)
     assert found.separable
-    ends = [stats.interval(each, POOLED, "pixel_accuracy") for each in (better, worse)]
+    ends = [intervals.interval(each, POOLED, "pixel_accuracy") for each in (better, worse)]
     assert ends[1].high > ends[0].low
 
 
@@ -171,34 +176,34 @@ def test_p_interval_and_verdict_agree(seed_a, seed_b, skill, level, method):
 @given(st.integers(0, 10**6), st.floats(0.3, 0.9), st.sampled_from(["miou", "iou.1", "fwiou"]))
 def test_intervals_are_nested_and_repeatable(seed, skill, metric):
     counts = run(seed, skill=skill, images=40)
-    wide = stats.interval(counts, POOLED, metric, level=0.95, resamples=300)
-    narrow = stats.interval(counts, POOLED, metric, level=0.5, resamples=300)
-    assert wide == stats.interval(counts, POOLED, metric, level=0.95, resamples=300)
+    wide = intervals.interval(counts, POOLED, metric, level=0.95, resamples=300)
+    narrow = intervals.interval(counts, POOLED, metric, level=0.5, resamples=300)
+    assert wide == intervals.interval(counts, POOLED, metric, level=0.95, resamples=300)
     assert 0 <= wide.low <= narrow.low <= narrow.high <= wide.high <= 1
 
 
 def test_perfect_runs_have_no_spread():
-    found = stats.interval(accuracies([100] * 12), POOLED, "pixel_accuracy")
+    found = intervals.interval(accuracies([100] * 12), POOLED, "pixel_accuracy")
     assert (found.low, found.estimate, found.high) == (1.0, 1.0, 1.0)
 
 
 def test_seeds_are_averaged_and_their_spread_kept_apart():
     seeds = [run(seed) for seed in (1, 2, 3)]
-    each = [stats.interval(counts, POOLED, "miou").estimate for counts in seeds]
-    mean = stats.interval(seeds, POOLED, "miou")
+    each = [intervals.interval(counts, POOLED, "miou").estimate for counts in seeds]
+    mean = intervals.interval(seeds, POOLED, "miou")
     assert mean.estimate == pytest.approx(np.mean(each), abs=1e-12)
-    spread = stats.seed_spread([*each, None])
+    spread = intervals.seed_spread([*each, None])
     assert (spread.mean, spread.n) == (pytest.approx(np.mean(each)), 3)
     assert spread.sd == pytest.approx(np.std(each, ddof=1))
-    assert stats.seed_spread([0.5]) == stats.SeedSpread(0.5, None, 1)
-    assert stats.seed_spread([None]) == stats.SeedSpread(None, None, 0)
+    assert intervals.seed_spread([0.5]) == intervals.SeedSpread(0.5, None, 1)
+    assert intervals.seed_spread([None]) == intervals.SeedSpread(None, None, 0)
 
 
 def test_a_score_without_value_has_no_interval():
     tables = np.zeros((12, 4, 4), dtype=np.int64)
     tables[:, 0, 0] = 5
     counts = {"semantic": from_tables(tables)}
-    found = stats.interval(counts, POOLED, "iou.2")
+    found = intervals.interval(counts, POOLED, "iou.2")
     assert (found.low, found.high, found.estimate, found.resamples) == (None, None, None, 0)
     with pytest.raises(DataError, match=r"iou\.2 of 'A' has no value"):
         stats.compare(counts, counts, POOLED, "iou.2")
@@ -208,12 +213,12 @@ def test_a_class_on_one_image_leaves_resamples_without_value():
     tables = np.zeros((12, 3, 3), dtype=np.int64)
     tables[:, 0, 0] = 5
     tables[3, 1, 1] = 5
-    found = stats.interval({"semantic": from_tables(tables)}, POOLED, "iou.1")
+    found = intervals.interval({"semantic": from_tables(tables)}, POOLED, "iou.1")
     assert found.resamples == np.count_nonzero(resample_weights(12, 1000, 0)[:, 3])
     undefined = get_protocol("torchvision")
     tables[:, 1, 1] = 0
     tables[3, 1, 1] = 5
-    assert stats.interval({"semantic": from_tables(tables)}, undefined, "miou").resamples < 700
+    assert intervals.interval({"semantic": from_tables(tables)}, undefined, "miou").resamples < 700
 
 
 def test_different_images_truths_and_too_few_images_are_refused():
@@ -225,26 +230,26 @@ def test_different_images_truths_and_too_few_images_are_refused():
     with pytest.raises(DataError, match="number of classes differs"):
         stats.compare(run(), run(classes=5), POOLED, "miou")
     with pytest.raises(DataError, match="8 images are too few"):
-        stats.interval(run(images=8), POOLED, "miou")
+        intervals.interval(run(images=8), POOLED, "miou")
     with pytest.raises(DataError, match="no counts to resample"):
-        stats.interval([], POOLED, "miou")
+        intervals.interval([], POOLED, "miou")
 
 
 @pytest.mark.parametrize(("level", "text"), [(1.0, "between 0 and 1"), (0.9999, "too few for")])
 def test_impossible_levels_are_refused(level, text):
     with pytest.raises(ConfigError, match=text):
-        stats.interval(run(), POOLED, "miou", level=level)
+        intervals.interval(run(), POOLED, "miou", level=level)
 
 
 def test_headline_intervals_are_what_a_record_holds():
-    found = stats.headline_intervals(run(images=40), POOLED)
+    found = intervals.headline_intervals(run(images=40), POOLED)
     assert set(found["miou"]) == {"low", "high", "level", "method", "resamples"}
     assert found["miou"]["resamples"] == stats.RESAMPLES
-    assert stats.headline_intervals(run(images=9), POOLED) == {}
+    assert intervals.headline_intervals(run(images=9), POOLED) == {}
     parts = {
         "segm": instance_counts(0, images=40),
         "bbox": instance_counts(1, images=40, iou_type="bbox"),
     }
-    ap = stats.headline_intervals(parts, get_protocol("coco-instances"))["ap"]
-    direct = stats.interval(parts, get_protocol("coco-instances"), "ap")
+    ap = intervals.headline_intervals(parts, get_protocol("coco-instances"))["ap"]
+    direct = intervals.interval(parts, get_protocol("coco-instances"), "ap")
     assert (ap["low"], ap["high"]) == (direct.low, direct.high)

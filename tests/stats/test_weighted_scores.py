@@ -7,11 +7,11 @@ import pytest
 from made_counts import instance_counts, panoptic_counts, semantic_counts
 
 from segbench.core.errors import ConfigError, DataError
-from segbench.evaluation.count_split import score_parts
 from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol, protocols
 from segbench.evaluation.resampled import statistic
+from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import counts as semantic
 
 MODULES = {"semantic": semantic, "panoptic": panoptic, "segm": instance, "bbox": instance}

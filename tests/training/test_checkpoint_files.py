@@ -12,12 +12,8 @@ import torch
 from torch import nn
 
 from segbench.core.errors import DataError, TrainingError
-from segbench.training.checkpoint import (
-    clean_temporaries,
-    load_weights_into,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from segbench.training.checkpoint import clean_temporaries, newest_checkpoint, save_checkpoint
+from segbench.training.weights import load_weights_into
 
 
 def save(folder: Path, iteration: int) -> Path:

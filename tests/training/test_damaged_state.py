@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import training_toys
 
-from segbench.formats.label_maps import read_json
+from segbench.core.files import read_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.loop import train
 

@@ -16,15 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segbench.core.errors import ConfigError, DataError, TrainingError
+from segbench.core.files import read_json
 from segbench.core.types import Instances, PanopticMap, Prediction, Segment
-from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.formats.predictions import PredictionWriter
 from segbench.formats.prepared import PreparedDataset
 from segbench.inference.dense_crf import CrfSettings, dense_crf
 from segbench.inference.predict import averaged_logits, predict_split, slide_logits, window_starts
 from segbench.inference.to_size import nearest, to_size
-from segbench.training.build import build_model, save_weights
+from segbench.training.build import build_model
 from segbench.training.loop import train
+from segbench.training.weights import save_weights
 
 POINTWISE = {"kernel": 1}
 

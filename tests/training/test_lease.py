@@ -15,8 +15,8 @@ from gates import wait_until
 
 from segbench.core import lease as lease_module
 from segbench.core.errors import LeaseHeld, LeaseLost
+from segbench.core.files import read_json
 from segbench.core.lease import Lease, newest_owner, read_owner
-from segbench.formats.label_maps import read_json
 
 STILL: dict[str, Any] = {"beat_s": 3600, "stale_s": 30}
 """A holder whose heart beats by hand only, see ``beat``."""

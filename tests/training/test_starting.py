@@ -14,7 +14,7 @@ from torch import nn
 
 from segbench.cli.train import train as train_command
 from segbench.core.errors import ConfigError, TrainingError
-from segbench.formats.label_maps import read_json
+from segbench.core.files import read_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.initial_weights import freeze, start_from
 from segbench.training.loop import Outcome, train

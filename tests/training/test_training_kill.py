@@ -14,7 +14,7 @@ import training_toys
 from gates import Gate
 
 from segbench.core.errors import EXIT_REQUEUE
-from segbench.formats.label_maps import read_json, read_jsonl
+from segbench.core.files import read_json, read_jsonl
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.checkpoint import newest_checkpoint
 from segbench.training.loop import train

@@ -14,8 +14,9 @@ import training_toys
 from safetensors.torch import load_file
 
 from segbench.core.errors import ConfigError, DataError, LeaseLost, TrainingError
+from segbench.core.files import read_json, read_jsonl, write_json
 from segbench.core.lease import Lease
-from segbench.formats.label_maps import read_json, read_jsonl, write_json, write_label_map
+from segbench.formats.label_maps import write_label_map
 from segbench.formats.prepared import PreparedDataset
 from segbench.training import loop as training
 from segbench.training.data import TrainBatches

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
 from segbench.core.errors import ConfigError
+from segbench.layers.boxes import boxes_of
 from segbench.training.transforms import (
     EvalPreset,
     TrainPreset,
     View,
     blur,
-    boxes_of,
     cyclic_shift,
     elastic,
     flip,

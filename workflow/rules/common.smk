@@ -12,7 +12,8 @@ from segbench.core import processes
 from segbench.datasets.registry import dataset_info, dataset_source
 from segbench.core.faults import report
 from segbench.workflow.launch import Launch
-from segbench.workflow.plan import Cell, Plan, load_plan
+from segbench.workflow.plan import Plan, load_plan
+from segbench.workflow.cell import Cell
 from segbench.report.assets import report_sources
 from segbench.workflow.slurm_logs import FOLDER, memory_mb
 from segbench.workflow.stages import stage_fingerprint

@@ -6,20 +6,21 @@ dataset ``<name>``; :class:`segbench.datasets.custom.spec.CustomDataset` has eve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segbench.core.checked_yaml import load_yaml
+from segbench.core.checked_yaml import key_line, load_yaml
 from segbench.core.errors import ConfigError
 from segbench.core.types import Category, DatasetInfo, Task
 from segbench.datasets.custom.coco import coco_images
 from segbench.datasets.custom.listing import assign, in_split, pairs
 from segbench.datasets.custom.palette import colors_for
-from segbench.datasets.custom.problems import NAME, SPLIT
-from segbench.datasets.custom.spec import CustomDataset
+from segbench.datasets.custom.problems import problems_of
+from segbench.datasets.custom.spec import NAME, SPLIT, CustomDataset
 from segbench.datasets.custom.truth import load_objects, load_semantic, mask_rule, object_rule
 from segbench.datasets.source import SourceImage
 
@@ -84,7 +85,14 @@ def load_custom(path: Path) -> CustomModule:
             f"{path}: the file's name is the dataset's: letters, digits, _ . and - only"
         )
     spec = load_yaml(path, CustomDataset)
+    _refuse_problems(spec, path)
     return CustomModule(_info(spec, path), spec, str(path))
+
+
+def _refuse_problems(spec: CustomDataset, path: Path) -> None:
+    for problem in problems_of(spec):
+        line = key_line(path, *re.findall(r"\w+", problem)[:1])
+        raise ConfigError(f"{path}:{line}: {problem}")
 
 
 def _info(spec: CustomDataset, path: Path) -> DatasetInfo:

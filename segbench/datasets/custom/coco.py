@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import CategoryTable
 from segbench.datasets.custom.listing import IMAGE_KINDS, in_split, named_files, nothing
 from segbench.datasets.custom.spec import CustomDataset
 from segbench.datasets.reading.coco_json import panoptic_sources, published
 from segbench.datasets.source import RawImage, SourceImage, instances_from_masks
-from segbench.formats.label_maps import read_image, read_json
+from segbench.formats.label_maps import read_image
 
 Json = dict[str, Any]
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from segbench.core.errors import DataError
-from segbench.datasets.custom.problems import REST, SPLIT
-from segbench.datasets.custom.spec import CustomDataset
+from segbench.datasets.custom.spec import REST, SPLIT, CustomDataset
 from segbench.datasets.source import files_by_stem
 
 IMAGE_KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from segbench.datasets.custom.spec import NAME, REST, SPLIT, paths_of
+
 if TYPE_CHECKING:
     from segbench.datasets.custom.spec import CustomDataset
-
-SPLIT = "{split}"
-"""Stands for the folder of a split in ``images``, ``masks`` and the names of COCO files."""
-REST = "train"
-"""Split of the images that no share takes."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-def paths_of(spec: CustomDataset) -> dict[str, str]:
-    """Return every path of the file by its key, except the folder itself."""
-    keys = ("images", "masks", "coco_instances", "coco_panoptic")
-    return {key: path for key in keys if (path := getattr(spec, key)) is not None}
 
 
 def problems_of(spec: CustomDataset) -> Iterator[str]:

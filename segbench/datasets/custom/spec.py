@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from segbench.core.checked_yaml import Strict
 from segbench.core.paths import UserPath
 from segbench.core.types import IGNORE_INDEX, Task
-from segbench.datasets.custom.problems import REST, SPLIT, paths_of, problems_of
+
+SPLIT = "{split}"
+"""Stands for the folder of a split in ``images``, ``masks`` and the names of COCO files."""
+
+REST = "train"
+"""Split of the images that no share takes."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
 
 NOT_STATED = "not stated"
 
@@ -86,12 +94,6 @@ class CustomDataset(Strict):
                 raise ValueError("a split is listed twice")
             return dict.fromkeys(map(str, value))
         return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> CustomDataset:
-        for problem in problems_of(self):
-            raise ValueError(problem)
-        return self
 
     @property
     def document(self) -> str | None:
@@ -193,3 +195,9 @@ def _class_entry(entry: Any) -> Any:
     if isinstance(entry, int) and not isinstance(entry, bool):
         return {"id": entry}
     return {"color": entry} if isinstance(entry, list | str) else entry
+
+
+def paths_of(spec: CustomDataset) -> dict[str, str]:
+    """Return every path of the file by its key, except the folder itself."""
+    keys = ("images", "masks", "coco_instances", "coco_panoptic")
+    return {key: path for key in keys if (path := getattr(spec, key)) is not None}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.types import Archive, DatasetInfo
 from segbench.datasets.download.raw_folder import ArchiveState, archive_states
-from segbench.formats.label_maps import read_json
 
 
 @dataclass(frozen=True)

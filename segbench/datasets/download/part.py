@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from segbench.core.errors import DataError
-from segbench.formats.label_maps import read_json, write_json
+from segbench.core.files import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json, write_json
 from segbench.core.provenance import json_digest
 from segbench.core.types import Archive
 from segbench.datasets.download.digests import Expected
 from segbench.datasets.download.unpack import UnpackedFile
-from segbench.formats.label_maps import read_json, write_json
 
 SCHEMA = 1
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import DataError
+from segbench.core.files import as_written, iter_jsonl, read_json
 from segbench.core.progress import track
 from segbench.core.provenance import file_digest
 from segbench.core.types import CategoryTable, DatasetInfo
@@ -24,7 +25,6 @@ from segbench.datasets.prepare.facts import Finding, SplitFacts, split_findings
 from segbench.datasets.prepare.file_faults import encoding_of, faults_of, size_of
 from segbench.datasets.prepare.image_files import check_raw_image, pixels_of
 from segbench.datasets.prepare.truth_checks import compare_truths
-from segbench.formats.label_maps import as_written, iter_jsonl, read_json
 from segbench.formats.prepared import PreparedDataset
 
 

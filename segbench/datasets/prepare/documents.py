@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from segbench.core.files import atomic_open
 from segbench.core.types import DatasetInfo, Task
 from segbench.datasets.prepare.facts import SplitFacts
 from segbench.datasets.prepare.image_files import Json
-from segbench.formats.label_maps import atomic_open
 from segbench.formats.prepared import SCHEMA
 
 Entries = Callable[[], Iterator[Json]]

@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import DataError
+from segbench.core.files import atomic_open
 from segbench.core.provenance import json_digest
 from segbench.core.types import (
     IGNORE_INDEX,
@@ -25,7 +26,7 @@ from segbench.core.types import (
 )
 from segbench.datasets.reading.id_runs import shapes_of, value_counts
 from segbench.datasets.source import IMAGE_SUFFIXES, RawImage
-from segbench.formats.label_maps import atomic_open, id2rgb, read_image
+from segbench.formats.label_maps import id2rgb, read_image
 from segbench.formats.png import encode_png
 
 PNG_LEVEL = 1

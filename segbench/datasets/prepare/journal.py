@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from segbench.core.errors import DataError
+from segbench.core.files import write_text
 from segbench.core.pool import in_threads
 from segbench.core.provenance import file_digest
-from segbench.formats.label_maps import write_text
 
 JOURNAL = ".prepare.jsonl"
 FOLDERS = ("images", "semantic", "panoptic", "annotations")

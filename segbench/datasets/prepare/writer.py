@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import iter_jsonl, read_json, write_json
 from segbench.core.fingerprint import code_fingerprint
 from segbench.core.folder_lock import sole_writer
 from segbench.core.older_folders import json_object
@@ -43,7 +44,6 @@ from segbench.datasets.prepare.facts import Finding, SplitFacts, split_findings
 from segbench.datasets.prepare.journal import Journal, foreign_files, open_journal
 from segbench.datasets.registry import dataset_module, dataset_source
 from segbench.datasets.source import SourceImage
-from segbench.formats.label_maps import iter_jsonl, read_json, write_json
 from segbench.formats.prepared import SCHEMA, PreparedDataset
 
 BadImages = Literal["fail", "skip"]

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
-from segbench.core.types import BoolArray, FloatArray, IntArray
+from segbench.core.types import BoolArray, FloatArray, ImageId, IntArray
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.protocols.cityscapes_labels import THING_IDS, THING_NAMES
 
-ImageId = int | str
 OVERLAPS = np.arange(0.5, 1.0, 0.05)
 """Thresholds an overlap must exceed, with the rounding of the official tool."""
 MIN_PIXELS = 100

@@ -17,6 +17,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.core.progress import track
 from segbench.core.types import IGNORE_INDEX, ImageRecord, IntArray
 from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
@@ -31,7 +32,7 @@ from segbench.evaluation.semantic.instance_weighted import (
     category_members,
     count_labels,
 )
-from segbench.formats.label_maps import read_json, read_label_map
+from segbench.formats.label_maps import read_label_map
 from segbench.formats.prepared import PreparedDataset
 
 Entry = Mapping[str, Any]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from segbench.core.files import write_text
 from segbench.core.types import IntArray
 from segbench.evaluation.protocols.cityscapes_labels import (
     IGNORED_IDS,
@@ -21,7 +22,6 @@ from segbench.evaluation.protocols.cityscapes_labels import (
     LABEL_NAMES,
 )
 from segbench.evaluation.semantic.instance_weighted import KEYS, LabelCounts, instance_iou
-from segbench.formats.label_maps import write_text
 
 PIXEL_FILE = "resultPixelLevelSemanticLabeling.json"
 INSTANCE_FILE = "resultInstanceLevelSemanticLabeling.json"

@@ -1,6 +1,6 @@
-"""Cityscapes' iIoU and instance AP of weighted images; axes as in ``segbench.evaluation.resampled``.
+"""Cityscapes' iIoU and instance AP of weighted images; axes as in ``evaluation.resampled``.
 
-E examples of a class at a threshold (see ``cityscapes_ap.Examples``). A weight of w stands for
+E examples of a class at a threshold (see ``average_precision.Examples``). A weight of w stands for
 w copies of an image; copies share their scores, so the curve of a resample has the same points.
 """
 

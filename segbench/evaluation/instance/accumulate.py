@@ -11,7 +11,7 @@ from pycocotools.cocoeval import Params
 from segbench.core.types import FloatArray
 
 if TYPE_CHECKING:
-    from segbench.evaluation.instance.average_precision import InstanceCounts
+    from segbench.evaluation.instance.counts import InstanceCounts
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import DataError
+from segbench.core.files import read_json
 from segbench.evaluation.file_checks import (
     Entry,
     Rule,
@@ -28,7 +29,6 @@ from segbench.evaluation.file_checks import (
     repeats,
     shown,
 )
-from segbench.formats.label_maps import read_json
 
 IouType = Literal["segm", "bbox"]
 

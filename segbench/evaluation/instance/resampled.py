@@ -17,7 +17,8 @@ from functools import partial
 import numpy as np
 
 from segbench.core.types import BoolArray, FloatArray, IntArray
-from segbench.evaluation.instance.average_precision import IOU_KEYS, InstanceCounts
+from segbench.evaluation.instance.average_precision import IOU_KEYS
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.ratios import ClassMean, divide
 
 _KEYS = (

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segbench.core.errors import DataError
-from segbench.core.types import Category, CategoryTable
+from segbench.core.types import Category, CategoryTable, ImageId
 from segbench.evaluation.file_checks import (
     EXAMPLES,
     Entry,
@@ -25,7 +25,7 @@ from segbench.evaluation.file_checks import (
     lacks,
     shown,
 )
-from segbench.evaluation.panoptic.matching import OFFSET, ImageId
+from segbench.evaluation.panoptic.matching import OFFSET
 
 Annotation = Mapping[str, Any]
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from segbench.core.errors import DataError
-from segbench.core.types import VOID, CategoryTable, IntArray
+from segbench.core.files import read_json
+from segbench.core.types import VOID, CategoryTable, ImageId, IntArray
 from segbench.evaluation.counting.images import count_in_parts, load_for
 from segbench.evaluation.counting.runs import id_areas
 from segbench.evaluation.file_checks import EXAMPLES, Entry
@@ -22,9 +23,8 @@ from segbench.evaluation.panoptic.checks import (
     refuse_repeated,
 )
 from segbench.evaluation.panoptic.listing import UnusualError, read_listing
-from segbench.evaluation.panoptic.matching import ImageId
 from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts, count, merge
-from segbench.formats.label_maps import read_json, read_panoptic_ids
+from segbench.formats.label_maps import read_panoptic_ids
 
 Annotation = Mapping[str, Any]
 
@@ -48,8 +48,8 @@ def evaluate_panoptic(
             images the truth lacks are ignored.
         truth_folder: Folder of the truth's PNGs.
         prediction_folder: Folder of the predicted PNGs.
-        strict_compat: See ``segbench.evaluation.panoptic.panoptic_quality``; here it also lets the last of
-            several annotations of one image win, as panopticapi does.
+        strict_compat: See ``panoptic_quality``; here it also lets the last of several annotations
+            of one image win, as panopticapi does.
         boundary: Count boundaries too, for Boundary PQ.
         warnings: Takes what is odd in the truth though it can be scored: areas that differ
             from the PNG, ids in the PNG that no segment has.

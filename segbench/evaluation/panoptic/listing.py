@@ -17,7 +17,7 @@ from typing import TypeVar
 from msgspec import MsgspecError, Raw, Struct, json
 
 from segbench.core.errors import DataError
-from segbench.core.types import CategoryTable
+from segbench.core.types import CategoryTable, ImageId
 from segbench.evaluation.file_checks import Entry, is_id
 from segbench.evaluation.panoptic.checks import (
     bad_file,
@@ -26,7 +26,6 @@ from segbench.evaluation.panoptic.checks import (
     plainly_right,
     read_categories,
 )
-from segbench.evaluation.panoptic.matching import ImageId
 
 _FAILURES = (
     *(DataError, MsgspecError, KeyError),

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from segbench.core.errors import DataError
-from segbench.core.types import VOID, IntArray
+from segbench.core.types import VOID, ImageId, IntArray
 from segbench.evaluation.counting.runs import ID_BITS, count_id_pairs
 
-ImageId = int | str
 Segments = Sequence[Mapping[str, Any]]
 """``segments_info`` of COCO panoptic JSON."""
 OFFSET = 1 << ID_BITS

@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
-from segbench.core.types import BoolArray, CategoryTable, IntArray
+from segbench.core.types import BoolArray, CategoryTable, ImageId, IntArray
 from segbench.evaluation.counting.runs import join_rows
 from segbench.evaluation.panoptic.boundary import add_boundaries, count_boundary_pairs
 from segbench.evaluation.panoptic.matching import (
-    ImageId,
     ImageSegments,
     Segments,
     areas_of,

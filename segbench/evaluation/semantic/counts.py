@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
-from segbench.core.types import IGNORE_INDEX, IntArray
+from segbench.core.types import IGNORE_INDEX, ImageId, IntArray
 from segbench.evaluation.counting.runs import count_byte_pairs, join_rows, sum_by_value
-from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.semantic.boundary import BoundaryTables, count_boundaries, join_tables
-from segbench.evaluation.semantic.scores import scores
-
-__all__ = ["SemanticCounts", "count", "count_ids", "from_table", "image_scores", "merge", "scores"]
-
-ImageId = int | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,16 +205,3 @@ def _refuse_unknown_truth(unknown: IntArray, num_classes: int, image_id: ImageId
             f"{IGNORE_INDEX}, found {unknown[:3].tolist()}",
             fix="prepare the dataset again, or score with its own number of classes",
         )
-
-
-def image_scores(counts: SemanticCounts) -> dict[ImageId, dict[str, float | None]]:
-    """Return ``miou`` and ``pixel_accuracy`` of each image; None where nothing is labelled.
-
-    The mean is over the classes that the image's truth or prediction shows.
-    """
-    protocol = get_protocol("semantic-pooled")
-    result: dict[ImageId, dict[str, float | None]] = {}
-    for image in counts.images():
-        values = scores(image, protocol)
-        result[image.image_ids[0]] = {key: values[key] for key in ("miou", "pixel_accuracy")}
-    return result

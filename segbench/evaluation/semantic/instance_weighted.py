@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from segbench.core.errors import DataError
-from segbench.core.types import FloatArray, IntArray
+from segbench.core.types import FloatArray, ImageId, IntArray
 from segbench.datasets.classes.cityscapes import CLASSES
 from segbench.evaluation.counting.runs import run_starts, sum_by_value
 from segbench.evaluation.protocols.cityscapes_labels import LABEL_IDS, MAX_LABEL_ID
@@ -39,7 +39,6 @@ MEAN_SIZES = {
 CATEGORY_LABELS = {"human": (24, 25), "vehicle": (26, 27, 28, 29, 30, 31, 32, 33)}
 """Label ids of the categories all of whose labels have instances, evaluated or not."""
 _CATEGORY_OF = {category.id: category.supercategory for category in CLASSES}
-ImageId = int | str
 Key = int | str
 """A label id or the name of a category."""
 KEYS: tuple[Key, ...] = (*MEAN_SIZES, *CATEGORY_LABELS)

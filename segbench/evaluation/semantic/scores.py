@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
-from segbench.core.types import FloatArray, IntArray
-from segbench.evaluation.protocol import Protocol
+from segbench.core.types import FloatArray, ImageId, IntArray
+from segbench.evaluation.protocol import Protocol, get_protocol
 
 if TYPE_CHECKING:
     from segbench.evaluation.semantic.counts import SemanticCounts
@@ -174,3 +174,16 @@ def _categories(confusion: IntArray, protocol: Protocol) -> dict[str, float | No
         union = truth + int(labelled[:, list(members)].sum()) - hits
         found[f"category_iou_{name}"] = hits / union if union else None
     return {"category_miou": _mean(found.values()), **found} if found else {}
+
+
+def image_scores(counts: SemanticCounts) -> dict[ImageId, dict[str, float | None]]:
+    """Return ``miou`` and ``pixel_accuracy`` of each image; None where nothing is labelled.
+
+    The mean is over the classes that the image's truth or prediction shows.
+    """
+    protocol = get_protocol("semantic-pooled")
+    result: dict[ImageId, dict[str, float | None]] = {}
+    for image in counts.images():
+        values = scores(image, protocol)
+        result[image.image_ids[0]] = {key: values[key] for key in ("miou", "pixel_accuracy")}
+    return result

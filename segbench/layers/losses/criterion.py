@@ -10,7 +10,6 @@ from torch import Tensor
 
 from segbench.layers.losses.pixel import cross_entropy, focal, ohem
 from segbench.layers.losses.region import dice, jaccard, lovasz
-from segbench.training.recipe import Recipe
 
 LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "cross_entropy": (cross_entropy, ()),
@@ -35,18 +34,6 @@ class Criterion:
     smooth: float = 1.0
     cross_entropy: float = 0.0
     """Weight of a cross-entropy beside another loss."""
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Criterion:
-        """Return what a recipe asks for."""
-        return cls(
-            recipe.loss,
-            threshold=recipe.loss_threshold,
-            min_kept=recipe.loss_min_kept,
-            gamma=recipe.loss_gamma,
-            smooth=recipe.loss_smooth,
-            cross_entropy=recipe.loss_cross_entropy,
-        )
 
     def __call__(
         self,

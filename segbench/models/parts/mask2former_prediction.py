@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from segbench.core.types import Instances
+from segbench.layers.boxes import boxes_of
 from segbench.layers.conv import resize
 from segbench.layers.query_merge import ScoredMasks
 from segbench.models.bases.detection import Sizes
 from segbench.models.bases.panoptic import PanopticParts
-from segbench.training.transforms import boxes_of
 
 MASK_STRIDE = 4
 TINY = 1e-6

@@ -17,7 +17,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from segbench.core.errors import DataError
-from segbench.formats.label_maps import read_json
+from segbench.core.files import read_json
 from segbench.panopticapi._support import (
     Categories,
     PathLike,

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segbench.core.files import read_json
 from segbench.core.types import BoolArray, IntArray
-from segbench.formats.label_maps import read_json, read_panoptic_ids
+from segbench.formats.label_maps import read_panoptic_ids
 from segbench.panopticapi._support import (
     Categories,
     PanopticKeyError,

@@ -15,8 +15,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segbench.core.errors import ConfigError, DataError
+from segbench.core.files import read_json
 from segbench.core.types import BoolArray, IntArray
-from segbench.formats.label_maps import read_json, write_label_map
+from segbench.formats.label_maps import write_label_map
 from segbench.panopticapi._support import (
     Categories,
     PathLike,

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from segbench.core.files import read_json
 from segbench.core.types import IntArray
-from segbench.formats.label_maps import read_image, read_json
+from segbench.formats.label_maps import read_image
 from segbench.panopticapi._support import (
     Categories,
     PanopticKeyError,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segbench.formats.label_maps import write_text
+from segbench.core.files import write_text
 from segbench.report.board import Board
 from segbench.report.charts import specs as charts
 from segbench.report.costs import AXIS_TITLES, COSTS

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segbench.evaluation.metrics import TASK_TITLES
 from segbench.evaluation.protocol import Protocol, protocols
 from segbench.report.board import Board
-from segbench.report.costs import TASK_TITLES
 from segbench.report.site import Site
 
 SAMPLES = 6

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segbench.core.files import write_json
 from segbench.core.types import UNRANKED
+from segbench.evaluation.metrics import IMAGE_SCORES, MISSING, TASK_TITLES, primary
 from segbench.evaluation.protocol import Protocol, protocols
-from segbench.formats.label_maps import write_json
 from segbench.report.board import Board
 from segbench.report.charts.figures import Figures, board_curves, heat_map, pareto_axes, run_curve
-from segbench.report.costs import COSTS, IMAGE_SCORES, MISSING, TASK_TITLES, primary
+from segbench.report.costs import COSTS
 from segbench.report.error_table import error_table
 from segbench.report.oracle_table import network_of, oracle_table
 from segbench.report.pages.dataset import dataset_pages

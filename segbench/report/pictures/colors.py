@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segbench.core.files import atomic_open
 from segbench.core.types import IGNORE_INDEX, VOID, BoolArray, CategoryTable, FloatArray, IntArray
-from segbench.formats.label_maps import atomic_open
 
 Rgba = NDArray[np.uint8]
 Color = tuple[int, int, int]

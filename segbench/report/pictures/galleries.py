@@ -15,13 +15,14 @@ import numpy as np
 from PIL import Image
 
 from segbench.core.errors import DataError
+from segbench.core.files import atomic_path
 from segbench.core.types import UNRANKED, ImageRecord, IntArray
 from segbench.evaluation.counts import image_scores, load_counts
+from segbench.evaluation.metrics import IMAGE_SCORES, Metric
 from segbench.evaluation.semantic.counts import SemanticCounts
-from segbench.formats.label_maps import atomic_path, read_image
+from segbench.formats.label_maps import read_image
 from segbench.formats.manifest import check_files, read_manifest
 from segbench.formats.prepared import PreparedDataset
-from segbench.report.costs import IMAGE_SCORES, Metric
 from segbench.report.paths import inside, inside_file, stays_inside
 from segbench.report.pictures.layers import ERROR_LEGEND, Layers, open_layers
 from segbench.report.pictures.overlays import finished, reuse

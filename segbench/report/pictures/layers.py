@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from segbench.core.files import read_json
 from segbench.core.types import IGNORE_INDEX, BoolArray, ImageRecord, IntArray
-from segbench.formats.label_maps import read_json, read_label_map, read_panoptic_ids
+from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.formats.manifest import FILES
 from segbench.formats.prepared import PreparedDataset
 from segbench.formats.samples import decode_mask
