@@ -33,7 +33,7 @@ def of_text(tmp_path, text: str) -> str:
         (BASE.replace("Doc.", "Other."), True),
         (BASE.replace("def f(x):\n", 'def f(x):\n    """Say."""\n'), True),
         (BASE.replace("x + 1", "x + 2"), False),
-        (BASE.replace("formats import rgb2id", "formats import id2rgb"), False),
+        (BASE.replace("import rgb2id", "import id2rgb"), False),
         (BASE.replace("from segbench.formats.label_maps import rgb2id\n", ""), False),
         (BASE.replace("f(x)", "f(x, y=1)"), False),
     ],
@@ -50,7 +50,7 @@ def test_what_an_imported_name_is_decides_and_not_how_it_comes(tmp_path):
     )
     renamed = "from segbench.formats.label_maps import rgb2id as ids" + call.format("ids")
     handed_on = "from segbench.panopticapi.utils import rgb2id" + call.format("rgb2id")
-    module = "from segbench import formats" + call.format("formats.rgb2id")
+    module = "from segbench.formats import label_maps" + call.format("label_maps.rgb2id")
     other = "from segbench.formats.label_maps import id2rgb as ids" + call.format("ids")
     assert of_text(tmp_path, renamed) == plain
     assert of_text(tmp_path, handed_on) != plain  # defined there, on top of ours
@@ -78,7 +78,7 @@ def test_messages_do_not_count(tmp_path):
     path.write_text(BASE + "from segbench.core.errors import DataError\n")
     fingerprint.forget()
     names = {p.stem for p in fingerprint.closure([path])}
-    assert {"m", "formats", "types"} <= names
+    assert {"m", "label_maps", "types"} <= names
     assert "errors" not in names
 
 
@@ -115,15 +115,16 @@ def test_fingerprint_is_the_same_in_every_process():
 # ---- a copy of the package, in which modules move and expressions change
 
 MOVES = {
-    "formats": "files.label_maps",
-    "stats": "statistics.comparison",
-    "bootstrap": "config.bootstrap",  # a folder with the name of a module that is neutral
-    "config": "board.configuration",
-    "evaluation.tide": "evaluation.instances.error_kinds",
-    "models._pyramid": "models.parts.feature_pyramid",
-    "optim": "learning.optimiser",
-    "datasets.journal": "datasets.preparing.log_of_images",
-    "report_layers": "pages.layers",
+    "formats.label_maps": "pixels.maps",
+    "statistics.comparison": "statistics.paired",
+    "statistics.bootstrap": "config.bootstrap",  # a folder with the name of a neutral module
+    "workflow.config": "board.configuration",
+    "evaluation.instance.tide": "evaluation.instances.error_kinds",
+    "models.parts.feature_pyramid": "models.pyramid.parts",
+    "training.optim": "learning.optimiser",
+    "datasets.prepare.journal": "datasets.preparing.log_of_images",
+    "report.pictures.layers": "pages.layers",
+    "layers.roi_pool": "layers.pooling",
 }
 """Module -> where it goes; modules of every part of the package, neutral ones too."""
 
@@ -196,14 +197,27 @@ def move(folder: Path, old: str, new: str) -> None:
         text = path.read_text(encoding="utf-8")
         text = re.sub(rf"\bsegbench\.{re.escape(old)}\b(?!\.)", f"segbench.{new}", text)
         text = re.sub(
-            rf"from {re.escape(parent)} import {name}(?: as (\w+))?$",
-            lambda m, n=name: f"from {to_parent} import {to_name} as {m[1] or n}",
+            rf"^( *)from {re.escape(parent)} import (.*\b{name}\b.*)$",
+            lambda m: _apart(m[1], m[2].split(", "), parent, name, to_parent, to_name),
             text,
             flags=re.MULTILINE,
         )
         if path.name in ("fingerprint.py", "stages.py"):
             text = text.replace(f'"{old}"', f'"{new}"')
         path.write_text(text, encoding="utf-8")
+
+
+def _apart(
+    indent: str, names: list[str], parent: str, name: str, to_parent: str, to_name: str
+) -> str:
+    """Return an import without the module that moves, and the import of that module."""
+    own = [each for each in names if each.split(" as ")[0] == name]
+    rest = [each for each in names if each not in own]
+    lines = [f"{indent}from {parent} import {', '.join(rest)}"] if rest else []
+    aliases = [each.split(" as ")[-1] for each in own]
+    return "\n".join(
+        [*lines, *(f"{indent}from {to_parent} import {to_name} as {alias}" for alias in aliases)]
+    )
 
 
 @pytest.mark.fault(25)
@@ -221,15 +235,15 @@ def test_moving_and_renaming_modules_changes_no_fingerprint(copy):
 def test_an_expression_changes_the_stages_that_reach_it(copy):
     before = fingerprints(copy)
     changes = {
-        "optim.py": ("train",),
+        "training/optim.py": ("train",),
         "models/fcn.py": (
             "train digit_scenes/fcn",
             "predict digit_scenes/fcn",
             "train digit_scenes/mask2former",  # starts from weights of fcn_tiny
         ),
-        "controls.py": ("control", "predict digit_scenes/oracle"),
-        "report_runs.py": ("report",),
-        "datasets/journal.py": ("prepare",),
+        "workflow/controls.py": ("control", "predict digit_scenes/oracle"),
+        "report/runs.py": ("report",),
+        "datasets/prepare/journal.py": ("prepare",),
     }
     for file, touched in changes.items():
         path = copy / "segbench" / file

@@ -15,7 +15,7 @@ from gates import Gate, environment, wait_until
 from segbench.core import files
 
 PROGRAM = """
-from segbench import formats
+from segbench.core import files
 for number in range(4):
     files.write_json(__import__("pathlib").Path(sys.argv[1]) / f"{number}.json", {})
 """
