@@ -13,9 +13,9 @@ import sys
 import textwrap
 
 import pytest
-from misuses import Case, Misuses
 
 from segbench.cli import COMMANDS, main
+from tests.cli.misuses import Case, Misuses
 
 NUMBER = int(os.environ.get("SEGBENCH_MISUSES", "300"))
 SEED = int(os.environ.get("SEGBENCH_MISUSE_SEED", "0"))

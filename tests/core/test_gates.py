@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from gates import Gate, environment, wait_until
 
 from segbench.core import files
+from tests.gates import Gate, environment, wait_until
 
 PROGRAM = """
 from segbench.core import files

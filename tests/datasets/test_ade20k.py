@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import ade20k, ade20k_panoptic
 from PIL import Image
 
 from segbench.core.errors import DataError
@@ -14,6 +13,7 @@ from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.classes.ade20k import CATEGORIES, THING_LABELS
 from segbench.formats.label_maps import read_label_map, read_panoptic_ids
+from tests.datasets.miniatures import ade20k, ade20k_panoptic
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import camvid_full
-from miniatures.scenes import save
 
 from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.camvid_full import _TRAIN_IDS, split_of
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import camvid_full
+from tests.datasets.miniatures.scenes import save
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import build_raw, camvid
-from miniatures.scenes import save
 from PIL import Image
 
 from segbench.cli import cli
@@ -16,6 +14,8 @@ from segbench.core.files import read_json, read_jsonl, write_json
 from segbench.datasets import prepare_dataset
 from segbench.formats.label_maps import write_panoptic_ids
 from segbench.formats.prepared import PreparedDataset
+from tests.datasets.miniatures import build_raw, camvid
+from tests.datasets.miniatures.scenes import save
 
 
 def check(*arguments):

@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from miniatures import cityscapes
 
 from segbench.core.errors import DataError
 from segbench.core.files import read_json
@@ -13,6 +12,7 @@ from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.panopticapi.cityscapes_gt_converter.cityscapes_panoptic_converter import (
     panoptic_converter,
 )
+from tests.datasets.miniatures import cityscapes
 
 
 @pytest.fixture

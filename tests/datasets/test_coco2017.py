@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import coco2017
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -16,6 +15,7 @@ from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.prepare.checks import check_prepared
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import coco2017
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

@@ -4,8 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from miniatures import coco_stuff
-from miniatures.scenes import save
 
 from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
@@ -13,6 +11,8 @@ from segbench.datasets.classes.coco import CATEGORIES as PANOPTIC
 from segbench.datasets.classes.coco_stuff import CATEGORIES
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import coco_stuff
+from tests.datasets.miniatures.scenes import save
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from miniatures._custom import build_folder
 from PIL import Image
 
 from segbench.cli import cli
@@ -28,6 +27,7 @@ from segbench.datasets.registry import dataset_module
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats.label_maps import read_label_map, read_panoptic_ids
 from segbench.workflow.plan import load_plan
+from tests.datasets.miniatures._custom import build_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", ROOT.parent / "shared")) / "data"

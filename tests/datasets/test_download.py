@@ -6,7 +6,14 @@ import resource
 import shutil
 
 import pytest
-from fault_server import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segbench.core.errors import DataError
+from segbench.datasets.download.client import Client
+from segbench.datasets.download.digests import Expected, digests_of
+from segbench.datasets.download.transfer import Policy, fetch
+from tests.datasets.fault_server import (
     LOGIN_PAGE,
     PLAIN_PAGE,
     FaultServer,
@@ -23,13 +30,6 @@ from fault_server import (
     without_length,
     wrong_range,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from segbench.core.errors import DataError
-from segbench.datasets.download.client import Client
-from segbench.datasets.download.digests import Expected, digests_of
-from segbench.datasets.download.transfer import Policy, fetch
 
 DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)

@@ -14,8 +14,16 @@ import zipfile
 
 import numpy as np
 import pytest
-from archive_maker import make_archives, pack
-from fault_server import (
+
+from segbench.cli import main
+from segbench.core.errors import DataError, LeaseLost
+from segbench.datasets import dataset_info, prepare_dataset, registry
+from segbench.datasets.download import login
+from segbench.datasets.download.archives import Mirror, download_archives
+from segbench.datasets.download.digests import read_digests
+from segbench.datasets.download.raw_folder import archive_states
+from tests.datasets.archive_maker import make_archives, pack
+from tests.datasets.fault_server import (
     LOGIN_PAGE,
     FaultServer,
     content,
@@ -26,15 +34,7 @@ from fault_server import (
     redirect,
     status,
 )
-from miniatures.scenes import save
-
-from segbench.cli import main
-from segbench.core.errors import DataError, LeaseLost
-from segbench.datasets import dataset_info, prepare_dataset, registry
-from segbench.datasets.download import login
-from segbench.datasets.download.archives import Mirror, download_archives
-from segbench.datasets.download.digests import read_digests
-from segbench.datasets.download.raw_folder import archive_states
+from tests.datasets.miniatures.scenes import save
 
 SECRET = "correct horse battery"
 NOISE = random.Random(3).randbytes(2_000_000)

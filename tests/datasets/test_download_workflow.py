@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from archive_maker import make_archives
-from fault_server import FaultServer, status
-from miniatures import builder_of
 
 from segbench.core.files import read_json
 from segbench.datasets import dataset_info
+from tests.datasets.archive_maker import make_archives
+from tests.datasets.fault_server import FaultServer, status
+from tests.datasets.miniatures import builder_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "runs: [{dataset: ade20k, controls: [oracle]}]\n"

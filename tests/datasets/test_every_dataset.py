@@ -12,9 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from archive_maker import make_archives
-from fault_server import FaultServer
-from miniatures import builder_of, options_of
 
 from segbench.core.files import read_json
 from segbench.core.types import TASKS
@@ -22,6 +19,9 @@ from segbench.datasets import dataset_info, dataset_infos, prepare_dataset
 from segbench.datasets.download.archives import Mirror, download_archives
 from segbench.datasets.download.digests import read_digests
 from segbench.evaluation.protocol import get_protocol
+from tests.datasets.archive_maker import make_archives
+from tests.datasets.fault_server import FaultServer
+from tests.datasets.miniatures import builder_of, options_of
 
 NAMES = list(dataset_infos())
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}|")

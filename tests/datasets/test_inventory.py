@@ -3,9 +3,6 @@
 import json
 
 import pytest
-from archive_maker import make_archives
-from fault_server import FaultServer
-from miniatures import builder_of, options_of
 
 from segbench.cli import cli
 from segbench.core.errors import ConfigError
@@ -13,6 +10,9 @@ from segbench.datasets import dataset_info, dataset_infos, prepare_dataset
 from segbench.datasets.download.archives import Mirror, download_archives
 from segbench.datasets.download.digests import read_digests
 from segbench.datasets.download.inventory import folder_bytes, size_text
+from tests.datasets.archive_maker import make_archives
+from tests.datasets.fault_server import FaultServer
+from tests.datasets.miniatures import builder_of, options_of
 
 
 @pytest.fixture

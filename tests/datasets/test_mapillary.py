@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from miniatures import mapillary_v12, mapillary_v20
 from PIL import Image
 
 from segbench.core.errors import DataError
@@ -12,6 +11,7 @@ from segbench.core.files import read_json
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.classes.mapillary import V12, V20
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import mapillary_v12, mapillary_v20
 
 
 def raw_folder(module, name, tmp_path):

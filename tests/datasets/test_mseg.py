@@ -4,13 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from miniatures import mseg as miniature
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.classes.mseg import CATEGORIES, PARTS, train_ids
 from segbench.datasets.mseg import exchange_table
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import mseg as miniature
 
 LEFT_OUT = {
     "ade20k": {

@@ -5,8 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from miniatures import build_raw
-from miniatures._pascal_context import NUMBERS, OTHER, STEMS
 from scipy.io import loadmat, savemat
 
 from segbench.core.errors import DataError
@@ -15,6 +13,8 @@ from segbench.datasets._pascal_context import CLASSES, CONTEXT, KIT
 from segbench.datasets.pascal_context_59 import sources
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import build_raw
+from tests.datasets.miniatures._pascal_context import NUMBERS, OTHER, STEMS
 
 FORMS = {59: "pascal_context_59", 60: "pascal_context_60"}
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from miniatures import camvid
-from miniatures.scenes import save
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.datasets import prepare_dataset
 from segbench.formats.prepared import PreparedDataset
+from tests.datasets.miniatures import camvid
+from tests.datasets.miniatures.scenes import save
 
 OPTIONS = {"train": 30, "val": 5}
 CODE = """

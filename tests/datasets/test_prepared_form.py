@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import build_raw, options_of
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -15,6 +14,7 @@ from segbench.core.errors import ConfigError, DataError
 from segbench.core.files import read_json, read_jsonl
 from segbench.datasets import dataset_info, dataset_infos, prepare_dataset, verify_prepared
 from segbench.formats.prepared import PreparedDataset
+from tests.datasets.miniatures import build_raw, options_of
 
 NAMES = list(dataset_infos())
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -5,9 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import camvid as camvid_miniature
-from miniatures import pennfudan as pennfudan_miniature
-from miniatures.scenes import save
 from PIL import Image
 
 from segbench.core.errors import DataError
@@ -16,6 +13,9 @@ from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.pennfudan import split_of
 from segbench.formats.label_maps import read_label_map
 from segbench.formats.prepared import PreparedDataset
+from tests.datasets.miniatures import camvid as camvid_miniature
+from tests.datasets.miniatures import pennfudan as pennfudan_miniature
+from tests.datasets.miniatures.scenes import save
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 

@@ -6,14 +6,14 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from miniatures import build_raw
-from miniatures.sunrgbd import IMAGES, write_labels
 from scipy.io import savemat
 
 from segbench.core.errors import DataError
 from segbench.datasets import dataset_info, prepare_dataset
 from segbench.datasets.sunrgbd import IMAGE_FILE, LABEL_FILE, SPLIT_FILE, sources
 from segbench.formats.label_maps import read_label_map
+from tests.datasets.miniatures import build_raw
+from tests.datasets.miniatures.sunrgbd import IMAGES, write_labels
 
 STEMS = [path.split("/image/")[0].replace("/", "_") for path in IMAGES]
 PATHS = list(IMAGES)

@@ -12,7 +12,6 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
-from archive_maker import pack
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from segbench.core.errors import DataError
 from segbench.datasets.download.containers import container_kind
 from segbench.datasets.download.names import SeenNames, safe_path
 from segbench.datasets.download.unpack import Limits, unpack
+from tests.datasets.archive_maker import pack
 
 SMALL = Limits(ratio=10, free_bytes=100_000)
 

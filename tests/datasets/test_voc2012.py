@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import build_raw
-from miniatures.scenes import save, save_palette
-from miniatures.voc2012 import SBD_TRAIN, SBD_VAL, TRAIN, VAL
 from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.io import loadmat, savemat
@@ -21,6 +18,9 @@ from segbench.datasets.voc2012 import KIT, SBD, sources, trainaug_stems
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats.label_maps import read_label_map
 from segbench.formats.prepared import PreparedDataset
+from tests.datasets.miniatures import build_raw
+from tests.datasets.miniatures.scenes import save, save_palette
+from tests.datasets.miniatures.voc2012 import SBD_TRAIN, SBD_VAL, TRAIN, VAL
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 SBD_ONLY = ("2008_000002", "2008_000003")

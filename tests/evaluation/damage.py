@@ -6,7 +6,8 @@ import shutil
 
 import numpy as np
 from PIL import Image
-from score_sets import ScoreSet
+
+from tests.evaluation.score_sets import ScoreSet
 
 GREY = np.ones((6, 8), dtype=np.uint8)
 RGB = np.stack([GREY] * 3, axis=-1)

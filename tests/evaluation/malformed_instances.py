@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from damage import a_folder, a_loop, edited, gone, with_bytes, with_text, without
-from score_sets import rle
+
+from tests.evaluation.damage import a_folder, a_loop, edited, gone, with_bytes, with_text, without
+from tests.evaluation.score_sets import rle
 
 BIG = "9" * 5000
 

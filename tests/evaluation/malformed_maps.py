@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-from damage import (
+
+from tests.evaluation.damage import (
     GREY,
     RGB,
     a_file,
@@ -21,7 +22,7 @@ from damage import (
     with_text,
     without,
 )
-from score_sets import FRAMES, ScoreSet
+from tests.evaluation.score_sets import FRAMES, ScoreSet
 
 LABELS = [
     ("prediction missing", "pooled", gone("pred/c.png"), ["pred", "1 of 4", "missing", "c.png"]),

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from damage import GREY, RGB, as_jpeg, edited, gone, with_bytes, with_labels, without
+
+from tests.evaluation.damage import (
+    GREY,
+    RGB,
+    as_jpeg,
+    edited,
+    gone,
+    with_bytes,
+    with_labels,
+    without,
+)
 
 
 def _info(change, side="pred", index=0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import boundary_oracle as oracle
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 
 from segbench.evaluation.boundary.bits import any_of_lines, pack, spread_up, unpack
 from segbench.evaluation.boundary.distance import boundary_distance, boundary_map
+from tests.evaluation import boundary_oracle as oracle
 
 
 @st.composite

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-import boundary_oracle as oracle
 import numpy as np
 import pytest
-import test_evaluation_folder as prepared
 
 from segbench.cli import main
 from segbench.core.errors import ConfigError
@@ -19,6 +17,8 @@ from segbench.evaluation.scores import score_parts
 from segbench.formats.label_maps import write_label_map, write_panoptic_ids
 from segbench.formats.manifest import write_manifest
 from segbench.workflow.config import load_config
+from tests.evaluation import boundary_oracle as oracle
+from tests.evaluation import test_evaluation_folder as prepared
 
 dataset, perfect = prepared.dataset, prepared.oracle
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 
-import boundary_oracle as oracle
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -20,6 +19,7 @@ from segbench.evaluation.instance.boundary_kernels import boundary_room, boundar
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import statistic
 from segbench.evaluation.scores import score_parts
+from tests.evaluation import boundary_oracle as oracle
 
 AP = get_protocol("coco-instances")
 TWELVE = [f"boundary_{key}" for key in instance._KEYS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import boundary_oracle as oracle
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import statistic
+from tests.evaluation import boundary_oracle as oracle
 
 COCO = get_protocol("coco-panoptic")
 TABLE = CategoryTable(

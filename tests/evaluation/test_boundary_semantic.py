@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
-import boundary_oracle as oracle
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import statistic
 from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import counts as semantic
+from tests.evaluation import boundary_oracle as oracle
 
 POOLED = get_protocol("semantic-pooled")
 CLASSES = 3

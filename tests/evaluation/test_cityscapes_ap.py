@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from cityscapes_scenes import random_folder, scene, write_masks, write_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -27,6 +26,7 @@ from segbench.evaluation.protocols.cityscapes_labels import (
 from segbench.evaluation.resampled import statistic
 from segbench.evaluation.scores import score_parts
 from segbench.statistics.bootstrap import resample_weights
+from tests.evaluation.cityscapes_scenes import random_folder, scene, write_masks, write_truth
 
 PROTOCOL = get_protocol("cityscapes-instances")
 EXACT = {"rel": 1e-12, "nan_ok": True}

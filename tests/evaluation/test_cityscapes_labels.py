@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from cityscapes_scenes import scene
 
 from segbench.core.errors import DataError
 from segbench.evaluation import counts
@@ -25,6 +24,7 @@ from segbench.evaluation.semantic import instance_weighted as labels_module
 from segbench.evaluation.semantic.counts import count_ids, from_table
 from segbench.evaluation.semantic.instance_weighted import MEAN_SIZES, count_instances, count_labels
 from segbench.statistics.bootstrap import resample_weights
+from tests.evaluation.cityscapes_scenes import scene
 
 PROTOCOL = get_protocol("cityscapes-fine")
 VEHICLES = {26, 27, 28, 29, 30, 31, 32, 33}

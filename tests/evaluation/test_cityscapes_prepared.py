@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from cityscapes_scenes import detections, scene, write_masks, write_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -21,6 +20,7 @@ from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.protocols.cityscapes_labels import LABEL_IDS
 from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
 from segbench.evaluation.semantic.folders import count_folder as count_maps
+from tests.evaluation.cityscapes_scenes import detections, scene, write_masks, write_truth
 
 IMAGES = 3
 STEMS = [f"ulm_{i:06d}_000019" for i in range(IMAGES)]

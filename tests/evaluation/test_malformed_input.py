@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-import score_sets
-from malformed_instances import INSTANCES, JSON_FILES
-from malformed_maps import LABELS, SUBMISSIONS
-from malformed_panoptic import PANOPTIC
 
 from segbench.cli import main
+from tests.evaluation import score_sets
+from tests.evaluation.malformed_instances import INSTANCES, JSON_FILES
+from tests.evaluation.malformed_maps import LABELS, SUBMISSIONS
+from tests.evaluation.malformed_panoptic import PANOPTIC
 
 
 def cases():

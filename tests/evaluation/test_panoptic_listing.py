@@ -7,13 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from test_random_damage import damaged
-from test_workers import bits, write_side
 
 from segbench.core.errors import DataError
 from segbench.evaluation.panoptic import files as panoptic_files
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.panoptic.listing import UnusualError, read_listing
+from tests.evaluation.test_random_damage import damaged
+from tests.evaluation.test_workers import bits, write_side
 
 ROUNDS = 250
 

@@ -8,8 +8,9 @@ import math
 import random
 
 import pytest
-import score_sets
-from test_malformed_input import in_process, run
+
+from tests.evaluation import score_sets
+from tests.evaluation.test_malformed_input import in_process, run
 
 ROUNDS = 100
 ODD = (

@@ -10,12 +10,12 @@ import json
 
 import numpy as np
 import pytest
-import score_sets
 from PIL import Image
-from score_sets import FRAMES, NAMES
-from test_malformed_input import in_process, run
 
 from segbench.evaluation.protocols.cityscapes_labels import LABEL_IDS
+from tests.evaluation import score_sets
+from tests.evaluation.score_sets import FRAMES, NAMES
+from tests.evaluation.test_malformed_input import in_process, run
 
 
 def moved(by, base=0):

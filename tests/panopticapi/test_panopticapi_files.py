@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from panoptic_cases import BY_ID, CATEGORIES, blocks, pair
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -24,6 +23,7 @@ from segbench.panopticapi.converters import (
     two_channels2panoptic_coco_format,
 )
 from segbench.panopticapi.evaluation import pq_compute
+from tests.panopticapi.panoptic_cases import BY_ID, CATEGORIES, blocks, pair
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 SAMPLE = SHARED / "data" / "panopticapi_sample"

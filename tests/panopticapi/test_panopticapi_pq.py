@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-from panoptic_cases import BY_ID, CATEGORIES, pair
 from PIL import Image
 
 from segbench.core.errors import DataError
@@ -18,6 +17,7 @@ from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import get_protocol
 from segbench.panopticapi import evalPanopticSemanticLabeling, evaluation, utils
 from segbench.panopticapi._support import split
+from tests.panopticapi.panoptic_cases import BY_ID, CATEGORIES, pair
 
 ORIGINAL = {
     1: ("0x1.0924924924924p+1", 3, 3, 0),

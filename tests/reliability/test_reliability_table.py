@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import reliability_table as table
+from tests.reliability import reliability_table as table
 
 
 def test_every_fault_has_a_test_or_says_what_it_waits_for() -> None:

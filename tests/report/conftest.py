@@ -4,10 +4,10 @@ import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-import fabricated_results
 import pytest
 
 from segbench.report.render import render_report
+from tests.report import fabricated_results
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from fabricated_results import HOSTILE, STEMS
-from test_report_site import read, table_of
 
 from segbench.evaluation.protocol import get_protocol
 from segbench.formats.label_maps import read_label_map
@@ -14,6 +12,8 @@ from segbench.formats.prepared import PreparedDataset
 from segbench.report.pages.dataset import SAMPLES, class_table, share_text, split_rows
 from segbench.report.pictures.galleries import evenly
 from segbench.report.render import render_report
+from tests.report.fabricated_results import HOSTILE, STEMS
+from tests.report.test_report_site import read, table_of
 
 PAGE = "datasets/shapes.html"
 

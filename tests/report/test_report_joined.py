@@ -6,11 +6,11 @@ import json
 import statistics
 
 import pytest
-from test_report_site import read
 
 from segbench.report.board import build_boards
 from segbench.report.oracle_table import oracle_table, oracle_words
 from segbench.report.runs import build_runs
+from tests.report.test_report_site import read
 
 PROTOCOLS = {"panoptic": "coco-panoptic", "instance": "coco-instances", "semantic": "pooled"}
 BOX, MASK, MIOU = "coco-instances.box_ap", "coco-instances.ap", "pooled.miou"

@@ -7,10 +7,10 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from fabricated_results import HOSTILE
-from test_report_site import read
 
 from segbench.report.render import render_report
+from tests.report.fabricated_results import HOSTILE
+from tests.report.test_report_site import read
 
 NAMES = (HOSTILE, "a b", "Ünï 日本", "'\"&<>", "../../etc", "x" * 300, "%00%2e", "#?&=", ".", "")
 

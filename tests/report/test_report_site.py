@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fabricated_results import COMMIT, DOUBT, HOSTILE, LOG_LINES
 from PIL import Image
 
 from segbench.cli import cli
@@ -24,6 +23,7 @@ from segbench.report import render as html
 from segbench.report.pictures import colors as overlay
 from segbench.report.render import render_report
 from segbench.report.runs import confusion_of, run_slug
+from tests.report.fabricated_results import COMMIT, DOUBT, HOSTILE, LOG_LINES
 
 
 class Reader(HTMLParser):

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster_files import make_devices, write_configuration, write_srun
+from tests.slurm.cluster_files import make_devices, write_configuration, write_srun
 
 PACKAGES = {
     "slurmctld": "slurm-wlm",

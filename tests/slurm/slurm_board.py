@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gates import Gate, wait_until
-from gates import environment as gates_environment
-from mini_cluster import MiniCluster
+from tests.gates import Gate, wait_until
+from tests.gates import environment as gates_environment
+from tests.slurm.mini_cluster import MiniCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD = Path(__file__).parent / "board"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mini_cluster import MiniCluster, missing_packages
-from slurm_board import Checkout, Launch, wait_until_gone
+
+from tests.slurm.mini_cluster import MiniCluster, missing_packages
+from tests.slurm.slurm_board import Checkout, Launch, wait_until_gone
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 

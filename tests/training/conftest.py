@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import training_toys
 
 from segbench.formats.prepared import PreparedDataset
+from tests.training import training_toys
 
 
 @pytest.fixture(scope="session")

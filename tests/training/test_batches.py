@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import training_toys
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.formats.label_maps import read_label_map
@@ -21,6 +20,7 @@ from segbench.models.registry import create_model
 from segbench.training.build import set_loss
 from segbench.training.data import Batch, SplitDataset, TrainBatches, collate, train_loader
 from segbench.training.transforms import View
+from tests.training import training_toys
 
 
 def batches(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import training_toys
 
 from segbench.core.files import read_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.loop import train
+from tests.training import training_toys
 
 
 def run(dataset: PreparedDataset, folder: Path, stop_after: int | None = None) -> bytes:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-import training_toys
 from torch import nn
 
 from segbench.core.errors import ConfigError
 from segbench.training.optim import build_optimizer, learning_rate, set_learning_rate
+from tests.training import training_toys
 
 
 @pytest.mark.parametrize("schedule", ["poly", "cosine"])

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from gates import Gate, environment, wait_until
 
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.spawn import spawn
+from tests.gates import Gate, environment, wait_until
 
 ROOT = Path(__file__).parents[2]
 SLEEPS = "import time; time.sleep(600)"
@@ -53,7 +53,7 @@ TRAINER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import training_toys
+from tests.training import training_toys
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.loop import train
 recipe, run = training_toys.recipe(iterations=12, checkpoint_interval=100), Path(sys.argv[3])
@@ -64,7 +64,7 @@ SPAWN = "import sys; from segbench.training.spawn import spawn; sys.exit(spawn(2
 
 
 def command(tmp_path: Path, toys: PreparedDataset, run: str) -> list[str]:
-    trainer = [sys.executable, "-c", TRAINER, str(Path(__file__).parent), str(toys.root)]
+    trainer = [sys.executable, "-c", TRAINER, str(ROOT), str(toys.root)]
     return [sys.executable, "-c", SPAWN, *trainer, str(tmp_path / run)]
 
 

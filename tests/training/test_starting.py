@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import training_toys
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -18,6 +17,7 @@ from segbench.core.files import read_json
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.initial_weights import freeze, start_from
 from segbench.training.loop import Outcome, train
+from tests.training import training_toys
 
 DERIVED = {"init_from": "base", "base_lr": 0.01, "iterations": 10, "warmup_iterations": 0}
 

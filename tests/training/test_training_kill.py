@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import training_children
-import training_toys
-from gates import Gate
 
 from segbench.core.errors import EXIT_REQUEUE
 from segbench.core.files import read_json, read_jsonl
 from segbench.formats.prepared import PreparedDataset
 from segbench.training.checkpoint import newest_checkpoint
 from segbench.training.loop import train
+from tests.gates import Gate
+from tests.training import training_children, training_toys
 
 LONG = {"iterations": 200, "checkpoint_interval": 7}
 MOMENTS = [

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import training_children
-import training_toys
 from safetensors.torch import load_file
 
 from segbench.core.errors import ConfigError, DataError, LeaseLost, TrainingError
@@ -22,6 +20,7 @@ from segbench.training import loop as training
 from segbench.training.data import TrainBatches
 from segbench.training.loop import Outcome, train
 from segbench.training.optim import learning_rate
+from tests.training import training_children, training_toys
 
 
 def run(dataset: PreparedDataset, folder: Path, **changes: Any) -> Outcome:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import training_toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
@@ -27,6 +26,7 @@ from segbench.training.transforms import (
     resize_factor,
     rotate,
 )
+from tests.training import training_toys
 
 SIDES = st.integers(3, 12)
 

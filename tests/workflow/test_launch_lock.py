@@ -11,10 +11,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from launches import Board
 
 from segbench.core.errors import DataError, LeaseHeld
 from segbench.workflow.launch import launch_finding, own
+from tests.workflow.launches import Board
 
 COMMAND = "snakemake --cores 2 and more"
 spawn = multiprocessing.get_context("spawn")

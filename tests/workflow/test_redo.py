@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from launches import Board
 
 from segbench.cli.redo import redo
 from segbench.core.errors import ConfigError, LeaseHeld
 from segbench.core.lease import Lease
 from segbench.workflow.launch import own
+from tests.workflow.launches import Board
 
 MADE = {
     "train": ["weights.safetensors", "recipe.json", "train_log.jsonl"],

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launches import Board, Launched
 
 from segbench.core.stopping import ONE_KEYSTROKE_S
+from tests.workflow.launches import Board, Launched
 
 STOPS = int(os.environ.get("SEGBENCH_STOPS", "0"))
 SEED = int(os.environ.get("SEGBENCH_STOPS_SEED", "0"))

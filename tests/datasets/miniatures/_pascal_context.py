@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 VOC, CONTEXT = "VOCtrainval_03-May-2010.tar", "trainval.tar.gz"
 STEMS = {

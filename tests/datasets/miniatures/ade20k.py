@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 THINGS, STUFF = (13, 21, 13), (1, 3, 0, 8)
 TOP = "ADEChallengeData2016"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from miniatures import ade20k
-from miniatures.scenes import save
 from segbench.datasets.classes.ade20k import THING_LABELS
+from tests.datasets.miniatures import ade20k
+from tests.datasets.miniatures.scenes import save
 
 
 def build(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 CLASSES, VOID = tuple(range(11)), 11
 COUNTS = {"train": 3, "val": 2, "test": 2}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 FRAMES = {
     "train": ("0001TP_006690", "0006R0_f00930", "0016E5_00390"),

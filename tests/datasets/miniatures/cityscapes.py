@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 CITIES = {"train": ("aachen", "ulm"), "val": ("frankfurt",), "test": ("berlin",)}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from miniatures.scenes import save, scene
 from segbench.datasets import dataset_info
+from tests.datasets.miniatures.scenes import save, scene
 
 SIZES = ((60, 80), (64, 48))
 PNG_ARCHIVE = "panoptic_annotations_trainval2017.zip"

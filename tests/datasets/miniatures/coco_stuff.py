@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 
 def scenes():

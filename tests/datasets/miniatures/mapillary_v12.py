@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from miniatures.scenes import save, save_palette, scene
 from segbench.datasets.classes.mapillary import KEYS
+from tests.datasets.miniatures.scenes import save, save_palette, scene
 
 THINGS, STUFF = (19, 55, 55), (13, 17, 65)
 """Labels: persons and cars; road, building and unlabeled."""

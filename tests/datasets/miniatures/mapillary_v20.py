@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from miniatures.mapillary_v12 import config
-from miniatures.scenes import save, save_palette, scene
+from tests.datasets.miniatures.mapillary_v12 import config
+from tests.datasets.miniatures.scenes import save, save_palette, scene
 
 
 def build(folder: Path) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from miniatures import build_raw
 from segbench.datasets.classes.mseg import PARTS
+from tests.datasets.miniatures import build_raw
 
 
 def build(folder: Path) -> None:

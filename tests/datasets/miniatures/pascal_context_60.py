@@ -1,5 +1,5 @@
 """Pascal Context for the form of 60 classes: the archives of both forms are the same."""
 
-from miniatures._pascal_context import build
+from tests.datasets.miniatures._pascal_context import build
 
 __all__ = ["build"]

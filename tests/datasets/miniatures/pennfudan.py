@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 STEMS = tuple(f"FudanPed{number:05d}" for number in range(1, 9))
 

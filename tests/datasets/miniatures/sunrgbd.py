@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
-from miniatures.scenes import save, scene
+from tests.datasets.miniatures.scenes import save, scene
 
 MAKERS = "/n/fs/sun3d/data"
 IMAGES = {

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from miniatures.scenes import save, save_palette, scene
+from tests.datasets.miniatures.scenes import save, save_palette, scene
 
 VOC, SBD = "VOCtrainval_11-May-2012.tar", "benchmark.tgz"
 TRAIN = ("2007_000032", "2007_000039", "2007_000063")

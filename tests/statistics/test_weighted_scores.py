@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_counts import instance_counts, panoptic_counts, semantic_counts
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.evaluation.instance import average_precision as instance
@@ -13,6 +12,7 @@ from segbench.evaluation.protocol import get_protocol, protocols
 from segbench.evaluation.resampled import statistic
 from segbench.evaluation.scores import score_parts
 from segbench.evaluation.semantic import counts as semantic
+from tests.statistics.made_counts import instance_counts, panoptic_counts, semantic_counts
 
 MODULES = {"semantic": semantic, "panoptic": panoptic, "segm": instance, "bbox": instance}
 

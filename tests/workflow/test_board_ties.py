@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from made_counts import from_tables
 
 from segbench.core.files import write_json
 from segbench.evaluation.counts import load_counts, save_counts
@@ -16,6 +15,7 @@ from segbench.workflow.board_ties import board_ties
 from segbench.workflow.cell import Cell
 from segbench.workflow.result_checks import ResultChecks
 from segbench.workflow.results import collect
+from tests.statistics.made_counts import from_tables
 
 POOLED = "semantic-pooled"
 SKILLS = {"best": [0.2, 0.2], "one": [0.1], "other": [0.1], "worst": [0.0]}

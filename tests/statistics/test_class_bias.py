@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from made_counts import instance_counts, semantic_counts
 
 from segbench.core.errors import DataError
 from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
@@ -14,6 +13,7 @@ from segbench.statistics import intervals
 from segbench.statistics.bootstrap import student
 from segbench.statistics.small_sample_bias import fit_bias, images_of, refusal
 from segbench.statistics.ties import tie_groups
+from tests.statistics.made_counts import instance_counts, semantic_counts
 
 PQ, COCO, POOLED = (get_protocol(n) for n in ("coco-panoptic", "coco-instances", "semantic-pooled"))
 SHOWN = np.geomspace(0.6, 0.02, 20)

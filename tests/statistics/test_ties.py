@@ -4,13 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from made_counts import from_tables
 from scipy import stats as distributions
 
 from segbench.core.errors import DataError
 from segbench.evaluation.protocol import get_protocol
 from segbench.statistics import comparison as stats
 from segbench.statistics.ties import pairwise_p, tie_groups
+from tests.statistics.made_counts import from_tables
 
 POOLED = get_protocol("semantic-pooled")
 

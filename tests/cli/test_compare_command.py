@@ -4,7 +4,6 @@ import json
 import sys
 
 import pytest
-from made_counts import panoptic_counts, semantic_counts
 
 from segbench.cli import main
 from segbench.core.files import write_json
@@ -13,6 +12,7 @@ from segbench.evaluation.protocol import get_protocol
 from segbench.statistics import comparison as stats
 from segbench.statistics import intervals
 from segbench.statistics.scored_folders import load_scored
+from tests.statistics.made_counts import panoptic_counts, semantic_counts
 
 POOLED = get_protocol("semantic-pooled")
 NAMES = ["road", "sky", "tree", "car"]

@@ -6,7 +6,6 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from made_counts import from_tables, instance_counts, panoptic_counts, semantic_counts
 from scipy import stats as scipy_stats
 
 from segbench.core.errors import ConfigError, DataError
@@ -17,6 +16,12 @@ from segbench.evaluation.semantic.scores import scores as semantic_scores
 from segbench.statistics import comparison as stats
 from segbench.statistics import intervals
 from segbench.statistics.bootstrap import resample_weights
+from tests.statistics.made_counts import (
+    from_tables,
+    instance_counts,
+    panoptic_counts,
+    semantic_counts,
+)
 
 POOLED = get_protocol("semantic-pooled")
 

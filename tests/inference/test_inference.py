@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import training_toys
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,6 +26,7 @@ from segbench.inference.to_size import nearest, to_size
 from segbench.training.build import build_model
 from segbench.training.loop import train
 from segbench.training.weights import save_weights
+from tests.training import training_toys
 
 POINTWISE = {"kernel": 1}
 

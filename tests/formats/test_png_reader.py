@@ -3,17 +3,17 @@
 import zlib
 
 import numpy as np
-import png_files
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, png
 
 from segbench.core.errors import DataError
 from segbench.formats import kernel_loading as speed
 from segbench.formats import label_maps as formats
 from segbench.formats import png_decoder as png_reader
+from tests.formats import png_files
+from tests.formats.png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, png
 
 
 @pytest.fixture(autouse=True)

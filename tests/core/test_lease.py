@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gates import wait_until
 
 from segbench.core import lease as lease_module
 from segbench.core.errors import LeaseHeld, LeaseLost
 from segbench.core.files import read_json
 from segbench.core.lease import Lease, newest_owner, read_owner
+from tests.gates import wait_until
 
 STILL: dict[str, Any] = {"beat_s": 3600, "stale_s": 30}
 """A holder whose heart beats by hand only, see ``beat``."""
