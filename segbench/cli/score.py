@@ -11,7 +11,7 @@ from segbench.cli import error_split, output
 from segbench.cli.output import PATH
 
 if TYPE_CHECKING:
-    from segbench.evaluation.counts import Counts
+    from segbench.evaluation.kinds import Counts
     from segbench.evaluation.protocol import Protocol
 
 GENERIC = {

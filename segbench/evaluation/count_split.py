@@ -14,8 +14,9 @@ from typing import Any
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import Category, ImageRecord, Task
 from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
-from segbench.evaluation.counts import Counts, save_counts
+from segbench.evaluation.counts import save_counts
 from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.kinds import Counts
 from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import Protocol, get_protocol
 from segbench.evaluation.protocols.label_codes import TRAIN_IDS

@@ -20,35 +20,13 @@ import numpy as np
 from segbench.core.errors import DataError
 from segbench.core.files import atomic_open
 from segbench.core.types import ImageId
-from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
-from segbench.evaluation.instance import average_precision as instance
-from segbench.evaluation.instance.counts import InstanceCounts
-from segbench.evaluation.panoptic import panoptic_quality as panoptic
-from segbench.evaluation.semantic import counts as semantic
-from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
-from segbench.evaluation.semantic.scores import image_scores as semantic_image_scores
+from segbench.evaluation.kinds import KINDS, Counts, kind_of, main_part
 
 SCHEMA = 1
 SMALL_COUNTS = 2**26
 """Bytes that counts may inflate to however small their file is."""
 MAX_INFLATION = 200
 """Bytes of larger counts for each byte of their file."""
-Counts = (
-    semantic.SemanticCounts
-    | panoptic.PanopticCounts
-    | InstanceCounts
-    | cityscapes_instances.LabelCounts
-    | cityscapes_ap.OverlapCounts
-)
-_CLASSES: Mapping[str, type[Counts]] = {
-    "semantic": semantic.SemanticCounts,
-    "semantic_labels": cityscapes_instances.LabelCounts,
-    "panoptic": panoptic.PanopticCounts,
-    "segm": InstanceCounts,
-    "segm_boundary": InstanceCounts,
-    "bbox": InstanceCounts,
-    "segm_overlaps": cityscapes_ap.OverlapCounts,
-}
 
 
 def save_counts(path: Path, parts: Mapping[str, Counts]) -> None:
@@ -87,7 +65,7 @@ def load_counts(path: Path) -> dict[str, Counts]:
         if int(arrays["schema"]) != SCHEMA:
             raise DataError(f"{path}: expected schema {SCHEMA}, found {arrays['schema']}")
         names = sorted({key.split("/")[0] for key in arrays if "/" in key})
-        return {part: _CLASSES[part].from_arrays(_strip(arrays, part)) for part in names}
+        return {part: KINDS[part].counts.from_arrays(_strip(arrays, part)) for part in names}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except (OSError, EOFError, *_BROKEN) as error:
@@ -146,14 +124,8 @@ def image_scores(parts: Mapping[str, Counts]) -> dict[ImageId, float | None]:
     Semantic: mIoU over the classes the image shows. Panoptic: its PQ. Instance: F1 of its
     masks at IoU 0.5 over detections scored 0.5 or more. None where nothing can be scored.
     """
-    order = ("semantic", "panoptic", "segm", "segm_overlaps")
-    counts = next(parts[part] for part in order if part in parts)
-    if isinstance(counts, semantic.SemanticCounts):
-        return {image: row["miou"] for image, row in semantic_image_scores(counts).items()}
-    if isinstance(counts, panoptic.PanopticCounts):
-        return panoptic.image_scores(counts)
-    if isinstance(counts, cityscapes_ap.OverlapCounts):
-        return cityscapes_ap.image_scores(counts)
-    if isinstance(counts, InstanceCounts):
-        return instance.image_scores(counts)
-    raise DataError(f"{type(counts).__name__} have no score of an image")
+    counts = parts[main_part(parts)]
+    kind = kind_of(counts)
+    if kind.image_scores is None:
+        raise DataError(f"{type(counts).__name__} have no score of an image")
+    return kind.image_scores(counts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segbench.core.errors import DataError
-from segbench.evaluation.counts import Counts
+from segbench.evaluation.kinds import Counts
 from segbench.evaluation.protocol import Protocol, protocols
 from segbench.evaluation.semantic.counts import SemanticCounts
 from segbench.evaluation.semantic.scores import scores

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from segbench.core.types import Task
+from segbench.core.types import IntArray, Task
+from segbench.evaluation.ratios import Evaluate
 
 TASK_TITLES: Mapping[str, str] = {
     "semantic": "Semantic segmentation",
@@ -23,6 +25,11 @@ class Metric:
     ``key`` is the name in ``scores`` or ``profile``; ``scale`` multiplies the stored value
     before it is shown with ``decimals``; ``absent`` says what a missing value means.
     ``protocol`` names that of a column joined from another board.
+
+    A score that is computed nowhere else brings its ``statistic``: counts, the column of each
+    image and the protocol to the ground truth [N, C] and a function of weights [R, N] to scores
+    [R] (see ``semantic.resampled.of_class_totals``). Records, columns, the table, intervals and
+    tie groups follow from the row.
     """
 
     key: str
@@ -34,6 +41,7 @@ class Metric:
     higher_is_better: bool = True
     absent: str = "no class of this kind in the truth, so there is nothing to average"
     protocol: str = ""
+    statistic: Callable[[Any, IntArray, Any], tuple[IntArray, Evaluate]] | None = None
 
     def text(self, value: float | None) -> str:
         """Return the value as shown; None and non-finite values become ``n/a``."""

@@ -9,6 +9,9 @@ import numpy as np
 
 from segbench.core.types import BoolArray, FloatArray
 
+Evaluate = Callable[[FloatArray], FloatArray]
+"""Weights of images [R, N] to the score of each resample [R]."""
+
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Return the quotients; NaN where the denominator is 0."""

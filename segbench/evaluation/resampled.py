@@ -7,30 +7,21 @@ Weights of one give the score of ``segbench.evaluation.scores.score_parts``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from segbench.core.errors import ConfigError, did_you_mean
-from segbench.core.types import FloatArray, ImageId, IntArray, Task
-from segbench.datasets.classes.cityscapes import CLASSES
+from segbench.core.types import ImageId, IntArray
 from segbench.evaluation import boundary_scores
-from segbench.evaluation.cityscapes import resampled as _weighted_cityscapes
-from segbench.evaluation.cityscapes.average_precision import OverlapCounts
-from segbench.evaluation.counts import Counts
-from segbench.evaluation.instance import resampled as _weighted_ap
-from segbench.evaluation.instance.counts import InstanceCounts
-from segbench.evaluation.panoptic import resampled as _weighted_panoptic
+from segbench.evaluation.kinds import Counts, kind_of, main_part
+from segbench.evaluation.metrics import SCORES, metrics_of
 from segbench.evaluation.protocol import Protocol
-from segbench.evaluation.semantic import counts as semantic
-from segbench.evaluation.semantic import resampled as _weighted_semantic
-from segbench.evaluation.semantic.instance_weighted import LabelCounts
-from segbench.evaluation.semantic.scores import scores as semantic_scores
+from segbench.evaluation.ratios import Evaluate
 
-_PARTS = ("semantic", "panoptic", "segm", "bbox", "segm_overlaps")
-HEADLINE: Mapping[Task, str] = {"semantic": "miou", "instance": "ap", "panoptic": "pq"}
-"""The score that stands for a task."""
+HEADLINE: Mapping[str, str] = {task: rows[0].key for task, rows in SCORES.items()}
+"""The score that stands for a task: the first of its rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +36,7 @@ class Statistic:
     metric: str
     image_ids: tuple[ImageId, ...]
     truth: IntArray
-    evaluate: Callable[[FloatArray], FloatArray]
+    evaluate: Evaluate
 
     @property
     def estimate(self) -> float:
@@ -82,7 +73,7 @@ def _part(parts: Mapping[str, Counts], metric: str) -> tuple[Counts, str]:
         return parts["bbox"], metric.removeprefix("box_")
     if metric.partition(".")[0] in ("iiou", "category_iiou") and "semantic_labels" in parts:
         return parts["semantic_labels"], metric
-    return next(parts[p] for p in _PARTS if p in parts), metric
+    return parts[main_part(parts)], metric
 
 
 def _sort_key(image_id: ImageId) -> tuple[bool, int, str]:
@@ -93,36 +84,19 @@ def _sort_key(image_id: ImageId) -> tuple[bool, int, str]:
 
 def _evaluator(
     counts: Counts, place: IntArray, protocol: Protocol, metric: str
-) -> tuple[IntArray, Callable[[FloatArray], FloatArray]]:
+) -> tuple[IntArray, Evaluate]:
     """Return the truth [N, C] and the score of weights; ``place`` is the column of each image."""
-    if isinstance(counts, semantic.SemanticCounts):
-        semantic_scores(counts, protocol)  # refuses what the protocol refuses
-        known, num_classes = _weighted_semantic.METRICS, counts.num_classes + protocol.void_class
-        if counts.boundary is not None:
-            known = {**known, **boundary_scores.METRICS}
-        key, index = _parse(metric, known, num_classes)
-        if key.startswith(boundary_scores.PREFIX):
-            return boundary_scores.evaluator(counts, place, protocol, key=key, index=index)
-        return _weighted_semantic.evaluator(counts, place, protocol, key=key, index=index)
-    if isinstance(counts, LabelCounts):
-        _check_task(protocol, "semantic")
-        key, index = _parse(metric, _weighted_cityscapes.LABEL_METRICS, len(CLASSES))
-        return _weighted_cityscapes.label_evaluator(counts, place, key=key, index=index)
-    if isinstance(counts, OverlapCounts):
-        _check_task(protocol, "instance")
-        key, index = _parse(metric, _weighted_cityscapes.OVERLAP_METRICS, len(counts.category_ids))
-        return _weighted_cityscapes.overlap_evaluator(counts, place, key=key, index=index)
-    _check_task(protocol, "instance" if isinstance(counts, InstanceCounts) else "panoptic")
-    if isinstance(counts, InstanceCounts):
-        key, index = _parse(metric, _weighted_ap.METRICS, len(counts.category_ids))
-        return _weighted_ap.evaluator(counts, place, key=key, index=index)
-    key, index = _parse(metric, _weighted_panoptic.METRICS, len(counts.category_ids))
-    return _weighted_panoptic.evaluator(counts, place, key=key, index=index)
-
-
-def _check_task(protocol: Protocol, task: Task) -> None:
-    if protocol.task != task:
-        raise ConfigError(f"protocol '{protocol.id}' scores {protocol.task}, the counts are {task}")
+    kind = kind_of(counts)
+    if protocol.task != kind.task:
+        raise ConfigError(
+            f"protocol '{protocol.id}' scores {protocol.task}, the counts are {kind.task}"
+        )
+    own = {row.key: row.statistic for row in metrics_of(kind.task) if row.statistic}
+    if metric in own:
+        return own[metric](counts, place, protocol)
+    known = {**kind.metrics(counts), **dict.fromkeys(own, False)}
+    key, index = _parse(metric, known, kind.num_classes(counts, protocol))
+    return kind.evaluator(counts, place, protocol, key=key, index=index)
 
 
 def _parse(metric: str, known: Mapping[str, bool], num_classes: int) -> tuple[str, int | None]:

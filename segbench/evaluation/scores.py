@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from segbench.evaluation.boundary_scores import boundary_scores
-from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
-from segbench.evaluation.counts import Counts
-from segbench.evaluation.instance import average_precision as instance
-from segbench.evaluation.panoptic import panoptic_quality as panoptic
+from segbench.evaluation.kinds import MAIN, Counts, kind_of
+from segbench.evaluation.metrics import metrics_of
 from segbench.evaluation.protocol import Protocol
-from segbench.evaluation.semantic import counts as semantic
-from segbench.evaluation.semantic import instance_weighted as cityscapes_instances
-from segbench.evaluation.semantic.instance_weighted import LabelCounts
-from segbench.evaluation.semantic.scores import scores as semantic_scores
 
 
 def score_parts(parts: Mapping[str, Counts], protocol: Protocol) -> dict[str, Any]:
     """Turn stored counts into scores under a protocol, ``per_class`` among them."""
     result: dict[str, Any] = {}
     per_class: list[dict[str, Any]] = []
-    for counts in parts.values():
-        if isinstance(counts, LabelCounts) and not protocol.instance_weighted:
+    for part, counts in parts.items():
+        if part == "semantic_labels" and not protocol.instance_weighted:
             continue
-        for found in (_score(counts, protocol), boundary_scores(counts, protocol)):
+        for found in (kind_of(counts).scores(counts, protocol), boundary_scores(counts, protocol)):
             rows = found.pop("per_class", per_class)
             per_class = [{**old, **new} for old, new in zip(per_class or rows, rows, strict=True)]
             result |= found
+        result |= _of_rows(part, counts, protocol)
     return {**result, "per_class": per_class}
 
 
-def _score(counts: Counts, protocol: Protocol) -> dict[str, Any]:
-    if isinstance(counts, semantic.SemanticCounts):
-        return semantic_scores(counts, protocol)
-    if isinstance(counts, panoptic.PanopticCounts):
-        return panoptic.scores(counts, protocol)
-    if isinstance(counts, LabelCounts):
-        return cityscapes_instances.scores(counts)
-    if isinstance(counts, cityscapes_ap.OverlapCounts):
-        return cityscapes_ap.scores(counts, protocol)
-    return instance.scores(counts, protocol)
+def _of_rows(part: str, counts: Counts, protocol: Protocol) -> dict[str, float | None]:
+    """Return the scores of the rows of ``metrics.SCORES`` that bring their own function."""
+    if part not in MAIN:
+        return {}
+    place, once = np.arange(len(counts.image_ids)), np.ones((1, len(counts.image_ids)))
+    found = {}
+    for metric in metrics_of(protocol.task):
+        if metric.statistic is not None:
+            value = float(metric.statistic(counts, place, protocol)[1](once)[0])
+            found[metric.key] = None if math.isnan(value) else value
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import FloatArray
-from segbench.evaluation.counts import Counts
+from segbench.evaluation.kinds import Counts
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.resampled import Statistic, statistic
 from segbench.statistics.bootstrap import resample_weights

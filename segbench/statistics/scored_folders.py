@@ -10,7 +10,8 @@ from typing import Any, cast
 from segbench.core.errors import DataError
 from segbench.core.files import read_json
 from segbench.core.types import Task
-from segbench.evaluation.counts import Counts, load_counts
+from segbench.evaluation.counts import load_counts
+from segbench.evaluation.kinds import Counts
 from segbench.evaluation.semantic.counts import SemanticCounts
 
 _PARTS: dict[str, Task] = {

@@ -8,8 +8,9 @@ from typing import Any
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import UNRANKED
-from segbench.evaluation.counts import Counts, load_counts
+from segbench.evaluation.counts import load_counts
 from segbench.evaluation.instance.counts import InstanceCounts
+from segbench.evaluation.kinds import Counts
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import HEADLINE
 from segbench.statistics.bootstrap import MIN_IMAGES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segbench.core.errors import ConfigError, DataError
-from segbench.evaluation.instance import average_precision as instance
+from segbench.evaluation.instance import counts as instance
 from segbench.evaluation.panoptic import panoptic_quality as panoptic
 from segbench.evaluation.protocol import get_protocol, protocols
 from segbench.evaluation.resampled import statistic

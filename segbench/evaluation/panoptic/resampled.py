@@ -8,7 +8,8 @@ import numpy as np
 
 from segbench.core.types import FloatArray, IntArray
 from segbench.evaluation.panoptic.panoptic_quality import PanopticCounts
-from segbench.evaluation.ratios import ClassMean, divide
+from segbench.evaluation.protocol import Protocol
+from segbench.evaluation.ratios import ClassMean, Evaluate, divide
 
 METRICS: Mapping[str, bool] = {
     **{key + group: False for key in ("pq", "sq", "rq") for group in ("", "_things", "_stuff")},
@@ -36,6 +37,26 @@ def evaluator(
 
     truth = (sums[1] + sums[3]).astype(np.int64)
     return truth, ClassMean(values, truth[:, columns] > 0)
+
+
+def of_quality_sums(
+    function: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray],
+) -> Callable[[PanopticCounts, IntArray, Protocol], tuple[IntArray, Evaluate]]:
+    """Return the ``statistic`` of a metric that is a function of the matches of each class.
+
+    Args:
+        function: Sum of IoU, true positives, false positives and false negatives [R, C] of R
+            resamples to scores [R].
+    """
+
+    def statistic(
+        counts: PanopticCounts, place: IntArray, _: Protocol
+    ) -> tuple[IntArray, Evaluate]:
+        sums = image_sums(counts, place)
+        truth = (sums[1] + sums[3]).astype(np.int64)
+        return truth, lambda weights: function(*(weights @ table for table in sums))
+
+    return statistic
 
 
 def image_sums(counts: PanopticCounts, place: IntArray) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segbench.core.types import BoolArray, FloatArray, IntArray
 from segbench.evaluation.protocol import Protocol
-from segbench.evaluation.ratios import ClassMean, divide, mean_known
+from segbench.evaluation.ratios import ClassMean, Evaluate, divide, mean_known
 from segbench.evaluation.semantic.counts import SemanticCounts
 
 METRICS: Mapping[str, bool] = {
@@ -33,6 +33,24 @@ def evaluator(
     if key in _MEAN_OF:
         return truth, class_mean(partial(ratios, kind=_MEAN_OF[key]), tables[1], protocol)
     return truth, partial(_overall, tables, ratios, key=key)
+
+
+def of_class_totals(
+    function: Callable[[FloatArray, FloatArray, FloatArray], FloatArray],
+) -> Callable[[SemanticCounts, IntArray, Protocol], tuple[IntArray, Evaluate]]:
+    """Return the ``statistic`` of a metric that is a function of the pixels of each class.
+
+    Args:
+        function: Right, true and predicted pixels [R, C] of R resamples to scores [R].
+    """
+
+    def statistic(
+        counts: SemanticCounts, place: IntArray, protocol: Protocol
+    ) -> tuple[IntArray, Evaluate]:
+        tables = image_totals(counts, place, protocol)
+        return tables[1].astype(np.int64), lambda weights: function(*(weights @ t for t in tables))
+
+    return statistic
 
 
 def class_mean(
