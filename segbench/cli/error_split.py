@@ -23,13 +23,6 @@ def check(task: str, truth: Path) -> None:
         )
 
 
-def split(truth: Path, results: Path) -> dict[str, Any]:
-    """Return the errors of masks and boxes as a record holds them."""
-    from segbench.evaluation.instance.tide import split_files
-
-    return {shape: found.as_dict() for shape, found in split_files(truth, results).items()}
-
-
 def show(errors: dict[str, Any]) -> None:
     """Print one row an error."""
     rows = [_row(kind, errors) for kind in errors["segm"]["dap50"]]

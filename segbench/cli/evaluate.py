@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from segbench.cli import error_split, output
+from segbench.cli import output
 
 if TYPE_CHECKING:
     from segbench.core.types import Task
@@ -46,23 +45,26 @@ def evaluate(
     from segbench.core.paths import Input
     from segbench.formats.manifest import check_folder, read_manifest
     from segbench.formats.prepared import PreparedDataset
-    from segbench.workflow.record import write_records
+    from segbench.workflow.record import score_folder
+    from segbench.workflow.record_files import write_records
 
     dataset, manifest = PreparedDataset.open(data), read_manifest(predictions)
     check_folder(predictions, manifest, dataset, split)
-    chosen = tasks or _present(dataset, predictions)
+    chosen = cast("tuple[Task, ...]", tasks or _present(dataset, predictions))
     names = [f"{task}/{name}" for task in chosen for name in ("counts.npz", "record.json")]
     with updating(
         out, "evaluation", ours=_is_evaluation, files=[*names, RECORDS], last=RECORDS,
         inputs=(Input(data, "--data"), Input(predictions, "--predictions")),
     ) as building:  # fmt: skip
-        records = [
-            _score(
+        records = []
+        for task in chosen:
+            record = score_folder(
                 dataset, split, predictions, manifest,
-                cast("Task", task), protocol, building / task, workers, boundary,
-            )
-            for task in chosen
-        ]  # fmt: skip
+                task=task, protocol_id=protocol or dataset.protocol(task),
+                out=building / task, workers=workers, boundary=boundary,
+            )  # fmt: skip
+            _say(record)
+            records.append(record)
         write_records(building, records)
     if as_json:
         output.json_out(records)
@@ -88,56 +90,9 @@ def _present(dataset: PreparedDataset, predictions: Path) -> tuple[str, ...]:
     return found
 
 
-def _score(
-    dataset: PreparedDataset,
-    split: str,
-    predictions: Path,
-    manifest: dict[str, Any],
-    task: Task,
-    protocol: str | None,
-    out: Path,
-    workers: int,
-    boundary: bool,
-) -> dict[str, Any]:
-    from segbench.core.files import write_json
-    from segbench.evaluation.count_split import evaluate as score
-    from segbench.evaluation.counts import load_counts
-    from segbench.evaluation.explain import explain_parts
-    from segbench.evaluation.protocol import get_protocol
-    from segbench.statistics.intervals import headline_intervals
-    from segbench.workflow.record import build_record
-
-    begin = time.monotonic()
-    protocol_id = protocol or dataset.protocol(task)
-    result = score(
-        dataset, split, predictions,
-        task=task, protocol_id=protocol_id, counts_path=out / "counts.npz",
-        boundary=boundary, workers=workers,
-    )  # fmt: skip
-    warnings = [w.replace(f"{dataset.root}/", "") for w in result.warnings]
-    warnings = [w.replace(f"{predictions}/", "") for w in warnings]
-    for warning in warnings:
+def _say(record: dict[str, Any]) -> None:
+    for warning in record["warnings"]:
         click.echo(f"warning: {warning}", err=True)
-    parts = load_counts(out / "counts.npz")
-    errors = None
-    if task == "instance":
-        errors = error_split.split(dataset.instances_file(split), predictions / "instances.json")
-    record = build_record(
-        manifest,
-        task=task,
-        protocol=protocol_id,
-        scores=result.scores,
-        per_class=result.per_class,
-        num_images=result.num_images,
-        counts=out / "counts.npz",
-        intervals=headline_intervals(parts, get_protocol(protocol_id, task=task)),
-        rules=explain_parts(parts, [row["name"] for row in result.per_class]),
-        errors=errors,
-        warnings=warnings,
-        seconds=time.monotonic() - begin,
-    )
-    write_json(out / "record.json", record)
-    fractions = {k: v for k, v in result.scores.items() if v is not None and k.split("_")[0] != "n"}
-    shown = [f"{k} {100 * v:.1f}" for k, v in fractions.items()]
-    click.echo(f"{task} ({protocol_id}): {'  '.join(shown[:8])}", err=True)
-    return record
+    scores = {k: v for k, v in record["scores"].items() if v is not None and k.split("_")[0] != "n"}
+    shown = [f"{key} {100 * value:.1f}" for key, value in scores.items()]
+    click.echo(f"{record['task']} ({record['protocol']}): {'  '.join(shown[:8])}", err=True)

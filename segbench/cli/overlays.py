@@ -59,7 +59,7 @@ def _counts(
     from segbench.core.errors import DataError
     from segbench.core.progress import say
     from segbench.formats.manifest import FILES
-    from segbench.workflow.record import check_counts, check_predictions, read_records
+    from segbench.workflow.record_files import check_counts, check_predictions, read_records
 
     try:
         found: dict[str, Path | None] = {}

@@ -89,7 +89,9 @@ def score(
     if interval:
         result["intervals"] = _intervals(parts, chosen)
     if errors:
-        result["errors"] = error_split.split(gt, pred)
+        from segbench.evaluation.instance.tide import errors_of
+
+        result["errors"] = errors_of(gt, pred)
     if place is not None:
         with updating(**place, last=SCORES) as building:
             save_counts(building / "counts.npz", parts)

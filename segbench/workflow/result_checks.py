@@ -28,7 +28,7 @@ from segbench.training.recipe import inference_digest, recipe_digest
 from segbench.training.trained_run import TrainedRun
 from segbench.workflow.cell import Cell
 from segbench.workflow.digest_cache import DigestCache
-from segbench.workflow.record import again_of, check_counts, check_predictions, read_records
+from segbench.workflow.record_files import again_of, check_counts, check_predictions, read_records
 
 TOLERANCE = 1e-9
 """Two machines may add fractions in another order."""

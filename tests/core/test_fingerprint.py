@@ -243,6 +243,7 @@ def test_an_expression_changes_the_stages_that_reach_it(copy):
         ),
         "workflow/controls.py": ("control", "predict digit_scenes/oracle"),
         "report/runs.py": ("report",),
+        "workflow/record.py": ("evaluate",),
         "datasets/prepare/journal.py": ("prepare",),
     }
     for file, touched in changes.items():

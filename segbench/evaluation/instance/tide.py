@@ -83,6 +83,12 @@ def split_files(truth_json: Path, results_json: Path) -> dict[IouType, ErrorSpli
     return {iou_type: split_table(table, iou_type) for iou_type in _BOTH_SHAPES}
 
 
+def errors_of(truth_json: Path, results_json: Path) -> dict[str, Any]:
+    """Return the errors of masks and boxes as a record holds them."""
+    found = split_files(truth_json, results_json)
+    return {shape: split.as_dict() for shape, split in found.items()}
+
+
 def split_errors(
     truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], *, iou_type: IouType
 ) -> ErrorSplit:
