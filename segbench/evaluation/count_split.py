@@ -1,6 +1,6 @@
 """A whole prediction folder against a prepared dataset: counts stored, scores returned.
 
-The folder has the layout of docs/architecture.md: ``semantic/<stem>.png``,
+The folder has the layout of docs/contracts.md: ``semantic/<stem>.png``,
 ``instances.json``, ``panoptic.json`` with ``panoptic/<file_name>``.
 """
 

@@ -1,4 +1,4 @@
-"""Predictions of a split as files in the public formats of docs/architecture.md."""
+"""Predictions of a split as files in the public formats of docs/contracts.md."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def board_ties(root: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
     Args:
         root: The results folder.
-        cells: Cells of a table (``docs/architecture.md``); controls, oracles and cells without
+        cells: Cells of a table (``docs/contracts.md``); controls, oracles and cells without
             a headline score take no part.
 
     Returns:

@@ -74,7 +74,7 @@ class Submission(Strict):
     protocol: str | None = None
     """Protocol id of the one task; None takes the dataset's own of each task."""
     folder: UserPath
-    """Prediction files in the layout of ``docs/architecture.md``; its manifest is not needed."""
+    """Prediction files in the layout of ``docs/contracts.md``; its manifest is not needed."""
     display_name: str = ""
     paper: str = ""
     year: Annotated[int, Field(ge=1900, le=2100)] | None = None

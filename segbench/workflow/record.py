@@ -43,7 +43,7 @@ def build_record(
     errors: dict[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the record of one scored prediction folder (form: docs/architecture.md).
+    """Return the record of one scored prediction folder (form: docs/contracts.md).
 
     ``counts`` is the file of the counts that the scores were made from.
     """
