@@ -241,7 +241,9 @@ def place_in(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{file}:{error.lineno or 1}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-    what = error.strerror or error if isinstance(error, OSError) else _first_line(error)
-    kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+    own = {str(file), str(file.absolute())}
+    lines = [frame.lineno for frame in frames if frame.filename in own]
+    if isinstance(error, OSError) and not lines:  # of the file itself, not of what it opens
+        return f"{file}: {error.strerror or error}"
+    what, kind = _first_line(error), f"{type(error).__name__}: "
     return f"{file}{f':{lines[-1]}' if lines else ''}: {kind}{what}"

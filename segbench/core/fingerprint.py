@@ -30,9 +30,10 @@ NEUTRAL = frozenset(
         "__init__", "core.errors", "core.faults", "core.fingerprint", "core.folder_lock",
         "core.jit", "core.lease", "core.older_folders", "core.output_files", "core.output_folder",
         "core.paths", "core.pool", "core.processes", "core.progress", "core.provenance",
-        "core.quiet_start", "core.seal", "core.stopping", "core.yaml_reader", "formats.image_size",
-        "models.registry", "training.checkpoint", "training.trained_run", "workflow.config",
-        "workflow.launch", "workflow.stages", "workflow.supervisor",
+        "core.quiet_start", "core.seal", "core.stopping", "core.yaml_reader",
+        "evaluation.instance.table_oddities", "evaluation.semantic.oddities", "formats.image_size",
+        "models.registry", "report.table_checks", "training.checkpoint", "training.trained_run",
+        "workflow.config", "workflow.launch", "workflow.stages", "workflow.supervisor",
     }
 )  # fmt: skip
 """Modules that cannot change a number: messages, logs, bookkeeping, storage. Whole names."""

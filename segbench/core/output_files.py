@@ -39,7 +39,7 @@ def output_json(
         if place.suffix != ".json":
             raise ConfigError(f"{option}: expected a name that ends in .json, found {out}", fix=fix)
         for item in inputs:
-            if same(place, resolved(item.path)):
+            if same(place, resolved(item)):
                 raise ConfigError(f"{option}: {out} is the input {item.what}", fix=fix)
         if _has_content(place) and not ours(json_object(place)):
             raise ConfigError(f"{option}: {out} is there and is not {what}", fix=fix)

@@ -24,7 +24,7 @@ from segbench.core.errors import ConfigError, DataError
 from segbench.core.files import write_json
 from segbench.core.folder_lock import sole_writer
 from segbench.core.older_folders import json_object, unknown_files
-from segbench.core.paths import Input, output_place, resolved
+from segbench.core.paths import Input, is_litter, output_place, resolved
 
 MARKER = ".segbench.json"
 SCHEMA = 1
@@ -168,7 +168,7 @@ def check_updatable(
         reason = _not_ours(place, kind, ours, files)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
-    read = {resolved(item.path): item.what for item in inputs}
+    read = {resolved(item): item.what for item in inputs}
     for name in files:
         if place / name in read:
             reason = f"has {name}, which is the input {read[place / name]}"
@@ -229,7 +229,7 @@ def _tree(folder: Path) -> set[str]:
         found |= {(top / name).relative_to(folder).as_posix() for name in (*files, *links)}
         if not folders and not files and top != folder:
             found.add(f"{top.relative_to(folder).as_posix()}/")
-    return {name for name in found if not Path(name).name.startswith(".nfs")}
+    return {name for name in found if not is_litter(name, found)}
 
 
 def _refuse_mount(place: Path, option: str) -> None:

@@ -24,6 +24,8 @@ SOURCES = (
     ".github", ".ci",
 )  # fmt: skip
 """Folders of a checkout that hold what is tracked."""
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""What file managers leave in a folder that was looked at."""
 _VARIABLE = re.compile(r"\$(?:(?P<escape>\$)|(?P<bare>[A-Za-z_]\w*)|\{(?P<braced>\w+)\})", re.ASCII)
 
 
@@ -56,7 +58,9 @@ def expand(text: str) -> str:
 def _expanded(value: Any) -> Any:
     if value is None:
         raise ValueError("expected a path; a ~ alone means nothing in YAML, write its name out")
-    return expand(os.fspath(value)) if isinstance(value, str | Path) else value
+    if not isinstance(value, str | Path):
+        raise ValueError(f"expected a path, found a value of type {type(value).__name__}")
+    return expand(os.fspath(value))
 
 
 UserPath = Annotated[Path, BeforeValidator(_expanded)]
@@ -160,7 +164,7 @@ def is_checkout(folder: Path) -> bool:
 def _refuse_overlap(
     place: Path, out: Path, item: Input, option: str, fix: str, replaced: bool
 ) -> None:
-    source = resolved(item.path)
+    source = resolved(item)
     if same(place, source):
         raise ConfigError(f"{option}: {out} is the input {item.what}", fix=fix)
     if replaced and holds(place, source):
@@ -171,12 +175,29 @@ def _refuse_overlap(
         )
 
 
-def resolved(path: Path) -> Path:
-    """Return a path without links; one that cannot be followed as it is, for who reads it."""
+def resolved(item: Input) -> Path:
+    """Return the path of an input with links resolved.
+
+    Raises:
+        ConfigError: Its links lead round in a circle, or its name is none.
+    """
     try:
-        return Path(path).resolve()
-    except (OSError, RuntimeError):
-        return Path(path).absolute()
+        return Path(item.path).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{item.what}: {str(item.path)!r} cannot be read: {reason}", fix="correct the path"
+        ) from None
+
+
+def is_litter(name: str, names: set[str]) -> bool:
+    """Whether a file system or a file manager left a file, which holds nothing of the user's.
+
+    macOS keeps its notes on a file beside it: ``._index.html`` for ``index.html``.
+    """
+    folder, slash, last = name.rpartition("/")
+    noted = last.startswith("._") and f"{folder}{slash}{last[2:]}" in names
+    return noted or last.startswith(".nfs") or last in _LITTER
 
 
 def same(a: Path, b: Path) -> bool:

@@ -107,6 +107,7 @@ def _dataset_files() -> list[Path]:
         for folder in folders.values()
         for suffix in (".py", *YAML)
         for file in sorted(folder.glob(f"*{suffix}"))
+        if not file.name.startswith(".")
     ]
 
 

@@ -65,6 +65,8 @@ def load_counts(path: Path) -> dict[str, Counts]:
         if int(arrays["schema"]) != SCHEMA:
             raise DataError(f"{path}: expected schema {SCHEMA}, found {arrays['schema']}")
         names = sorted({key.split("/")[0] for key in arrays if "/" in key})
+        if not names:
+            raise ValueError("it holds the counts of no task")
         return {part: KINDS[part].counts.from_arrays(_strip(arrays, part)) for part in names}
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error

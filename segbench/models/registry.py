@@ -176,7 +176,8 @@ def builder_of(model_id: str) -> Callable[..., Any]:
 
 def _model_files() -> list[Path]:
     folders = {f.resolve(): f for f in (MODELS_FOLDER, *extra_folders(PATH_VARIABLE))}.values()
-    return [f for folder in folders for f in sorted(folder.glob("*.py")) if f.stem != "__init__"]
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    return [f for f in files if f.stem != "__init__" and not f.name.startswith(".")]
 
 
 def _readable(source: Path) -> tuple[ModelInfo, ...]:

@@ -17,8 +17,9 @@ from segbench.core.output_folder import replacing
 from segbench.core.paths import Input
 from segbench.report.clean import Cleaner
 from segbench.report.pages.write import write_pages
-from segbench.report.paths import check_table, stays_inside
+from segbench.report.paths import stays_inside
 from segbench.report.site import Site
+from segbench.report.table_checks import check_table
 
 SCHEMA = 1
 GALLERY_IMAGES = 24

@@ -324,6 +324,10 @@ def _read_recipe(file: Path) -> Recipe:
         if file.exists():
             raise
         fix = "run this in the top folder of the checkout, or set experiments_folder"
+        folder = file.parents[1]
+        if not folder.is_dir():
+            state = "is no folder" if folder.exists() else "does not exist"
+            raise ConfigError(f"experiments_folder: {folder} {state}", fix=fix) from None
         raise ConfigError(error.what, fix=fix) from None
 
 

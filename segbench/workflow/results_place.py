@@ -51,7 +51,7 @@ def check_results(config: Config, source: str) -> None:
                 )
     for item in _inputs(config):
         for name in OWN_FOLDERS:
-            where, read = place / name, resolved(item.path)
+            where, read = place / name, resolved(item)
             if same(where, read) or holds(where, read):
                 raise ConfigError(
                     f"{source}: the input {item.what} ({item.path}) lies in {name}/ of "

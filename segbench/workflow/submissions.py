@@ -69,7 +69,8 @@ def take_over(submission: Submission, dataset: PreparedDataset, out: Path) -> No
 def _files(submission: Submission) -> Iterator[Path]:
     for task in submission.tasks:
         for pattern in LAYOUT[task]:
-            yield from sorted(p for p in submission.folder.glob(pattern) if p.is_file())
+            found = sorted(submission.folder.glob(pattern))
+            yield from (p for p in found if p.is_file() and not p.name.startswith("."))
 
 
 def _check_cover(task: Task, folder: Path, records: Sequence[ImageRecord]) -> None:

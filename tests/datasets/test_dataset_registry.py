@@ -77,6 +77,7 @@ def test_a_name_cannot_be_taken_twice(own_folder):
 BROKEN = {
     "syntax": ("import (\nINFO = 1\n", r"own\.py:1: "),
     "import": ("x = 1\nINFO = 1 / 0\n", r"own\.py:2: ZeroDivisionError: division by zero"),
+    "file": ("x = 1\nINFO = open('nowhere')\n", r"own\.py:2: FileNotFoundError: .*nowhere"),
     "exit": ("import sys\nINFO = sys.exit(3)\n", r"own\.py:2: SystemExit: 3"),
     "package": ("import no_such_package\nINFO = 1\n", r"own\.py:1: ModuleNotFoundError"),
     "type": ("INFO = 1\n", r"own\.py: INFO is of type int, expected DatasetInfo"),

@@ -54,7 +54,7 @@ LABELS = [
      ["a.png", "mode RGB", "one-channel"]),
     ("colour with alpha", "pooled", with_labels("pred/a.png", GREY, "RGBA"), ["mode RGBA"]),
     ("grey with alpha", "pooled", with_labels("pred/a.png", GREY, "LA"), ["mode LA"]),
-    ("a file at --out", "pooled", with_text("out", ""), ["--out", "out is a file"]),
+    ("a file at --out", "pooled", with_text("out", ""), ["--out: ", "out is a file"]),
     ("one bit", "pooled", with_labels("pred/a.png", GREY > 2), ["mode 1"]),
     ("16 bit", "pooled", with_number("pred/a.png", 1000), ["a.png [1000]", "train-ids"]),
     ("16 bit with 255", "ade20k", lambda s: s.labels("pred/a.png", GREY.astype(np.uint16) * 255),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from segbench.formats.label_maps import id2rgb, write_label_map, write_panoptic_
 
 NAMES = ("a", "b", "c", "d")
 SHAPE = (6, 8)
+PROTOCOLS = {"instance": "coco-instances", "panoptic": "coco-panoptic"}
 FRAMES = tuple(f"ulm_000000_00000{i}" for i in range(4))
 
 
@@ -89,6 +91,10 @@ def label_maps(folder: Path, values: tuple[int, ...], *options: str) -> ScoreSet
 
 def pooled(folder: Path) -> ScoreSet:
     return label_maps(folder, (0, 1, 2, 255, 1), "--num-classes", "3")
+
+
+def binary(folder: Path) -> ScoreSet:
+    return label_maps(folder, (0, 1, 0, 0, 1), "--num-classes", "2")
 
 
 def wide(folder: Path) -> ScoreSet:
@@ -178,6 +184,37 @@ def panoptic(folder: Path) -> ScoreSet:
         for name in NAMES:
             write_panoptic_ids(folder / side / f"{name}.png", ids)
     return _score(folder, "panoptic", "gt.json", "pred.json")
+
+
+def prepared(made: ScoreSet, task: str) -> ScoreSet:
+    """Return the commands that score the files of ``instances`` or ``panoptic`` as a submission."""
+    truth = json.loads(made.path("gt.json").read_text())
+    data, mine = made.folder / "data", made.folder / "mine"
+    name = {"instance": "instances", "panoptic": "panoptic"}[task]
+    ids = sorted({entry["image_id"] for entry in truth["annotations"]})
+    rows = [
+        {"image_id": i, "image": f"images/val/{NAMES[i - 1]}.png", "width": SHAPE[1]}
+        | {"height": SHAPE[0], "panoptic": f"panoptic/val/{NAMES[i - 1]}.png"}
+        for i in ids
+    ]
+    write_jsonl(data / "val.jsonl", rows)
+    write_json(data / f"annotations/{name}_val.json", truth)
+    write_json(mine / f"{name}.json", json.loads(made.path("pred.json").read_text()))
+    for folder, side in ((data / "panoptic/val", "gt"), (mine / "panoptic", "pred")):
+        if made.path(side).is_dir():
+            shutil.copytree(made.path(side), folder)
+    categories = [
+        {"isthing": 1, "color": [9, 9, 9 * i], **c} for i, c in enumerate(truth["categories"])
+    ]
+    facts = {"schema": 1, "name": "digit_scenes", "digest": "0", "categories": categories}
+    facts |= {"tasks": [task], "splits": {"val": len(ids)}}
+    write_json(data / "dataset.json", {**facts, "protocols": {task: PROTOCOLS[task]}})
+    text = f"dataset: digit_scenes\ntasks: [{task}]\nfolder: {mine}\n"
+    (made.folder / "mine.yaml").write_text(text)
+    where = ["--data", data, "--out"]
+    submit = ["submit", made.folder / "mine.yaml", *where, made.folder / "made"]
+    evaluate = ["evaluate", "--predictions", made.folder / "made", *where, made.folder / "out2"]
+    return ScoreSet(made.folder, [submit, evaluate])
 
 
 def rgb(ids: Any) -> Any:

@@ -276,3 +276,9 @@ def test_no_module_of_the_evaluators_imports_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_counts_of_no_task_are_no_counts(tmp_path):
+    np.savez(tmp_path / "counts.npz", schema=np.int64(1))
+    with pytest.raises(DataError, match="it holds the counts of no task"):
+        stored.load_counts(tmp_path / "counts.npz")

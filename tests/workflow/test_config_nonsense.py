@@ -239,3 +239,21 @@ def test_defaults_of_a_recipe_obey_its_own_rules(tmp_path):
     path.write_text(RECIPE)
     recipe = load_recipe(path)
     assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("nowhere", "experiments_folder: nowhere does not exist"),
+        ("config.yaml", "experiments_folder: config.yaml is no folder"),
+        ("3", "config.yaml:1: experiments_folder: expected a path"),
+        ("[a]", "config.yaml:1: experiments_folder: expected a path"),
+        ("$NOPE_OF_A_TEST/x", "the environment variable NOPE_OF_A_TEST is not set"),
+    ],
+)
+def test_a_folder_of_recipes_that_is_none_is_named(tmp_path, monkeypatch, value, words):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIG.replace("EXPERIMENTS", value))
+    with pytest.raises(ConfigError) as error:
+        load_plan(Path("config.yaml"))
+    assert words in error.value.what

@@ -140,7 +140,8 @@ def _foreign(info: DatasetInfo, folder: Path, options: Mapping[str, Any]) -> str
         return ""
     known = {name for a in info.archives for name in (a.name, f"{a.name}.part")}
     entries = folder.iterdir() if folder.is_dir() else ()
-    if info.archives and all(entry.name in {*known, *OURS} for entry in entries):
+    names = {entry.name for entry in entries if not entry.name.startswith(".")}
+    if info.archives and names <= {*known, *OURS}:
         return ""
     try:
         splits = dataset_module(info.name).sources(folder, {**info.options, **options})

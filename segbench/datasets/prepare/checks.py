@@ -242,7 +242,7 @@ def _unlisted(
     for folder in ("images", "semantic", "panoptic"):
         for path in sorted((dataset.root / folder / split).glob("*")):
             name = path.relative_to(dataset.root).as_posix()
-            if name not in listed:
+            if name not in listed and not path.name.startswith("."):
                 yield Finding("warning", "unlisted-file", name, f"is not in {split}.jsonl")
 
 

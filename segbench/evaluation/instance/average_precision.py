@@ -22,6 +22,7 @@ from segbench.evaluation.instance.files import load_instances
 from segbench.evaluation.instance.items import CellIndex, InstanceTable, IouType, table_of
 from segbench.evaluation.instance.matching import Items, Matches, match_items
 from segbench.evaluation.instance.oddities import instance_oddities
+from segbench.evaluation.instance.table_oddities import table_oddities
 from segbench.evaluation.protocol import Protocol
 
 _KEYS = (
@@ -64,7 +65,8 @@ def match_files(
             taken from the masks where no detection has one.
         iou_types: ``segm`` for masks, ``bbox`` for boxes, ``boundary`` for Boundary AP, which
             needs ``segm`` beside it.
-        warnings: With masks, takes what is odd in the files though it can be scored.
+        warnings: Takes what is odd in the files though it can be scored; most of it only where
+            masks are scored.
 
     Raises:
         DataError: A file has one of the faults ``segbench.evaluation.instance.files`` looks for.
@@ -76,6 +78,8 @@ def match_files(
     if table is None:
         found = [] if warnings is None else warnings
         table = _explain(truth_json, results_json, iou_types, found)
+    if warnings is not None:
+        warnings.extend(table_oddities(table, truth_json=truth_json, results_json=results_json))
     return {iou_type: match_table(table, iou_type) for iou_type in iou_types}
 
 

@@ -36,6 +36,7 @@ class CellIndex:
 class Truths:
     """Annotations in the order of the file; ``masks`` None where only boxes are scored."""
 
+    ids: IntArray
     cell: IntArray
     boxes: Boxes
     masks: Masks | None
@@ -94,6 +95,7 @@ def table_of(
     boxed = bool(detections) and "bbox" in detections[0]
     with_masks = "segm" in iou_types
     truths = Truths(
+        np.array([a["id"] for a in known], dtype=np.int64),
         _cells(place, known),
         read_boxes(a["bbox"] for a in known),
         _masks(known, sizes) if with_masks else None,

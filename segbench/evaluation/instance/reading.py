@@ -153,6 +153,7 @@ def _truths(
     _expect(((crowd == 0) | (crowd == 1)).all())
     size = _sizes(entries, sizes)
     return Truths(
+        ids,
         place.of([e.image_id for e in entries], [e.category_id for e in entries]),
         _boxes([e.bbox for e in entries]),
         _masks([e.segmentation for e in entries], size) if "segm" in iou_types else None,

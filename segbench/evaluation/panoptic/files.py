@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,8 +52,8 @@ def evaluate_panoptic(
         strict_compat: See ``panoptic_quality``; here it also lets the last of several annotations
             of one image win, as panopticapi does.
         boundary: Count boundaries too, for Boundary PQ.
-        warnings: Takes what is odd in the truth though it can be scored: areas that differ
-            from the PNG, ids in the PNG that no segment has.
+        warnings: Takes what is odd though it can be scored: areas of the truth that differ from
+            the PNG, ids in the PNG that no segment has, stuff in more than one segment.
         workers: Processes that count images; the counts are the same for any number.
 
     Raises:
@@ -70,7 +71,9 @@ def evaluate_panoptic(
         files = _Files(_read_all(sources, strict_compat), sources.folders, *options)
         counted = _count_all(files, prediction_json, workers=workers)
     if warnings is not None:
-        warnings.extend(_describe([part.oddities for part in counted], truth_json))
+        found = [part.oddities for part in counted]
+        warnings.extend(_describe(found, _OF_TRUTH, truth_json))
+        warnings.extend(_describe(found, _OF_PREDICTION, prediction_json))
     return merge([part.counts for part in counted if part.counts])
 
 
@@ -93,7 +96,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Counted:
-    """The counts of some images, the faults of others, and what is odd in their truth."""
+    """The counts of some images, the faults of others, and what is odd in them."""
 
     counts: PanopticCounts | None
     faults: list[DataError]
@@ -102,7 +105,7 @@ class _Counted:
 
 @dataclass(frozen=True)
 class _Files:
-    """The images to count and how; ``look`` at what is odd in the truth."""
+    """The images to count and how; ``look`` at what is odd in them."""
 
     images: _Images
     folders: tuple[Path, Path]
@@ -113,7 +116,7 @@ class _Files:
     def count(self, images: range) -> _Counted:
         parts: list[PanopticCounts] = []
         faults: list[DataError] = []
-        oddities: dict[str, list[str]] = {_AREAS: [], _ORPHANS: []}
+        oddities: dict[str, list[str]] = {kind: [] for kind in (*_OF_TRUTH, *_OF_PREDICTION)}
         for position in images:
             try:
                 parts.append(self._count_image(position, oddities))
@@ -143,6 +146,7 @@ class _Files:
             raise DataError(f"{prediction_png}: {error.what}", fix=error.fix) from error
         if self.look:
             _note_oddities(truth, ids, oddities)
+            _note_pieces(truth, prediction, self.images.categories, oddities)
         return counts
 
 
@@ -199,6 +203,15 @@ def _count_all(files: _Files, source: Path, *, workers: int) -> list[_Counted]:
 
 _AREAS = "true segments have another area than their PNG (the PNG's is used)"
 _ORPHANS = "ids of the true PNGs have no segment (they match nothing and excuse nothing)"
+_TRUE_PIECES = (
+    "images have a stuff category in more than one true segment (one predicted segment matches "
+    "at most one of them: join them)"
+)
+_PIECES = (
+    "images have a stuff category in several predicted segments, of which at most one can match "
+    "a true one: join them"
+)
+_OF_TRUTH, _OF_PREDICTION = (_AREAS, _ORPHANS, _TRUE_PIECES), (_PIECES,)
 
 
 def _note_oddities(truth: Annotation, ids: IntArray, oddities: dict[str, list[str]]) -> None:
@@ -214,9 +227,32 @@ def _note_oddities(truth: Annotation, ids: IntArray, oddities: dict[str, list[st
     oddities[_ORPHANS] += [f"{name} {i}" for i in counted if i != VOID and i not in segments]
 
 
-def _describe(found: Sequence[Mapping[str, list[str]]], source: Path) -> list[str]:
+def _note_pieces(
+    truth: Annotation,
+    prediction: Annotation,
+    categories: CategoryTable,
+    oddities: dict[str, list[str]],
+) -> None:
+    """Note an image where stuff is in pieces, of the truth or of the prediction."""
+    names = {c.id: c.name for c in categories.categories if not c.isthing}
+    true, found = (
+        Counter(s["category_id"] for s in each["segments_info"] if not s.get("iscrowd", 0))
+        for each in (truth, prediction)
+    )
+    pieces = {
+        _TRUE_PIECES: {i: n for i, n in true.items() if n > 1},
+        _PIECES: {i: n for i, n in found.items() if n > max(1, true[i])},
+    }
+    for kind, numbers in pieces.items():
+        told = [f"{names[i]} {n}" for i, n in numbers.items() if i in names]
+        oddities[kind] += [f"image {truth['image_id']} ({', '.join(told)})"] if told else []
+
+
+def _describe(
+    found: Sequence[Mapping[str, list[str]]], kinds: Sequence[str], source: Path
+) -> list[str]:
     """Return a warning for each kind of oddity that occurs."""
-    joined = {kind: [text for each in found for text in each[kind]] for kind in (_AREAS, _ORPHANS)}
+    joined = {kind: [text for each in found for text in each[kind]] for kind in kinds}
     return [
         f"{source}: {len(examples)} {problem}; first {', '.join(examples[:EXAMPLES])}"
         for problem, examples in joined.items()

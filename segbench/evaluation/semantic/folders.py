@@ -7,19 +7,16 @@ shifted by one, train ids in place of label ids) becomes a warning.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-import numpy as np
-
 from segbench.core.errors import DataError
-from segbench.core.types import IntArray
 from segbench.evaluation.counting.images import count_in_parts, load_for
 from segbench.evaluation.protocols.cityscapes_labels import LABELS as CITYSCAPES
-from segbench.evaluation.protocols.label_codes import TRAIN_IDS, UNKNOWN, LabelCode
 from segbench.evaluation.protocols.types import Protocol
 from segbench.evaluation.semantic.counts import SemanticCounts, merge
 from segbench.evaluation.semantic.instance_weighted import LabelCounts
@@ -31,6 +28,7 @@ from segbench.evaluation.semantic.label_maps import (
     Pairs,
     instance_file,
 )
+from segbench.evaluation.semantic.oddities import label_oddities
 
 _CITYSCAPES_STEM = re.compile(r"^[^_]+_[^_]+_[^_]+")
 """City, sequence and frame, which a prediction's file name starts with."""
@@ -92,16 +90,18 @@ def count_pairs(given: FilePairs, folder: Path, *, label: str, workers: int) -> 
     found = Findings(given.code)
     for part in count_in_parts(given.count, len(given.pairs), label=label, workers=workers):
         found.add(part)
-    found.raise_faults(folder)
-    warnings = suspicions(found.pooled, given.code, given.num_classes)
+    truths = os.path.commonpath([truth.parent for truth, _ in given.pairs])
+    found.raise_faults(folder, Path(truths))
+    counts = merge(found.counts)
+    warnings = label_oddities(found.pooled, counts, given.code, given.num_classes)
     labels = merge_labels(found.labels) if found.labels else None
-    return CountedFolder(merge(found.counts), warnings, labels)
+    return CountedFolder(counts, warnings, labels)
 
 
 def pair_frames(truth: Path, prediction: Path, *, truths: str, predictions: str) -> Pairs:
     """Pair Cityscapes files of two patterns, in sub-folders too, by city, sequence and frame."""
     _expect_folders(truth, prediction)
-    found = _sorted(truth.glob(f"**/{truths}"))
+    found = _files(truth, f"**/{truths}")
     if not found:
         raise DataError(f"{truth} holds no {truths} files")
     return _pair(found, _by_key(prediction, f"**/{predictions}", _frame), prediction, _frame)
@@ -124,15 +124,26 @@ def pair_files(truth: Path, prediction: Path, *, by_frame: bool = False) -> Pair
     if by_frame:
         return pair_frames(truth, prediction, truths="*_labelIds.png", predictions="*.png")
     _expect_folders(truth, prediction)
-    truths = _sorted(truth.glob("*.png"))
+    truths = _files(truth, "*.png")
     if not truths:
         raise DataError(f"{truth} holds no PNG files")
     return _pair(truths, _by_key(prediction, "*.png", _name), prediction, _name)
 
 
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    """Return paths in their order, found once a path in place of once a comparison."""
-    return sorted(paths, key=attrgetter("parts"))
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches below a folder in the order of paths.
+
+    What is hidden is passed over, and what lies in a hidden folder: macOS keeps its notes on
+    ``0.png`` in ``._0.png``, notebooks keep copies in ``.ipynb_checkpoints``.
+    """
+    depth = len(folder.parts)
+    found = [path for path in folder.glob(pattern) if not _is_hidden(path.parts[depth:])]
+    return sorted(found, key=attrgetter("parts"))
+
+
+def _is_hidden(parts: Iterable[str]) -> bool:
+    """Say whether a name in a path starts with a dot."""
+    return any(part.startswith(".") for part in parts)
 
 
 def _name(path: Path) -> str:
@@ -146,7 +157,7 @@ def _frame(path: Path) -> str:
 
 def _by_key(folder: Path, pattern: str, key: Callable[[Path], str]) -> Mapping[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in _sorted(folder.glob(pattern)):
+    for path in _files(folder, pattern):
         found.setdefault(key(path), []).append(path)
     return found
 
@@ -172,52 +183,3 @@ def _pair(
             fix="keep one prediction a truth",
         )
     return [(path, predictions[key(path)][0]) for path in truths]
-
-
-def suspicions(pooled: IntArray, code: LabelCode, num_classes: int) -> list[str]:
-    """Return a warning for each other reading of the predictions that agrees far better.
-
-    Args:
-        pooled: [256, 256] pixels of pairs of numbers, rows truth.
-        code: The numbering the files should have.
-        num_classes: C.
-    """
-    truth = code.truth_table(num_classes)
-    stated = _agreement(pooled, truth, code.prediction_table(num_classes), num_classes)
-    readings = {
-        "are one too low (a zero label reduced that should not be, or reduced twice)": 1,
-        "are one too high (a zero label not reduced)": -1,
-        "are two too low (a zero label reduced twice)": 2,
-    }
-    found = []
-    for problem, shift in readings.items():
-        shifted = _shifted(code.prediction_table(num_classes), shift)
-        found += _compare(_agreement(pooled, truth, shifted, num_classes), stated, problem)
-    if code.ids:
-        train_ids = TRAIN_IDS.prediction_table(num_classes)
-        agreement = _agreement(pooled, truth, train_ids, num_classes)
-        found += _compare(agreement, stated, f"are train ids in place of '{code.name}'")
-    return found
-
-
-def _shifted(table: IntArray, by: int) -> IntArray:
-    """Return the table read ``by`` numbers further on; what is beyond its ends is no class."""
-    ends = np.full(abs(by), UNKNOWN, dtype=np.int64)
-    return np.concatenate([table[by:], ends] if by > 0 else [ends, table[:by]])
-
-
-def _agreement(pooled: IntArray, truth: IntArray, prediction: IntArray, num_classes: int) -> float:
-    """Return the share of labelled pixels whose two numbers mean one class."""
-    labelled = (truth >= 0) & (truth < num_classes)
-    total = int(pooled[labelled].sum())
-    same = (truth[:, None] == prediction[None, :]) & labelled[:, None]
-    return int(pooled[same].sum()) / total if total else 0.0
-
-
-def _compare(other: float, stated: float, problem: str) -> list[str]:
-    if other <= max(2 * stated, 0.2):
-        return []
-    return [
-        f"it looks as if the predicted numbers {problem}: pixel accuracy is "
-        f"{100 * stated:.1f} as stated and would be {100 * other:.1f}"
-    ]

@@ -29,6 +29,8 @@ from segbench.formats.image_size import WrongSize
 from segbench.formats.label_maps import read_label_map
 
 EXAMPLES = 3
+_TRUTHS = "truths"
+"""How the kinds of faults of the truth begin."""
 Pairs = list[tuple[Path, Path]]
 
 
@@ -61,10 +63,11 @@ class Findings:
         self.labels = [merge_labels(self.labels)] if self.labels else []
         return self
 
-    def raise_faults(self, folder: Path) -> None:
-        """Raise one error over all faults that were found."""
+    def raise_faults(self, folder: Path, truths: Path) -> None:
+        """Raise one error over all faults that were found in two folders."""
         lines = [
-            f"{folder}: {len(found)} {kind}; first {', '.join(found[:EXAMPLES])}"
+            f"{truths if kind.startswith(_TRUTHS) else folder}: {len(found)} {kind}; first "
+            f"{', '.join(found[:EXAMPLES])}"
             for kind, found in self.faults.items()
         ]
         if lines:
@@ -100,14 +103,14 @@ class _Counter:
 
     def add(self, truth_path: Path, prediction_path: Path) -> None:
         """Count one pair, or note its fault."""
-        truth = self._read(truth_path, "truths")
+        truth = self._read(truth_path, _TRUTHS)
         size = None if truth is None else truth.shape
         prediction = self._read(prediction_path, "predictions", size)
         if truth is None or prediction is None:
             return
         table = count_ids(truth, prediction)
         right = [
-            self._in_range(truth, table.sum(axis=1), truth_path, "truths"),
+            self._in_range(truth, table.sum(axis=1), truth_path, _TRUTHS),
             self._in_range(prediction, table.sum(axis=0), prediction_path, "predictions"),
         ]
         if all(right):
@@ -159,7 +162,7 @@ class _Counter:
     def _in_range(self, labels: IntArray, pixels: IntArray, path: Path, side: str) -> bool:
         """Note numbers that mean nothing; ``pixels`` [256] counts those of a uint8 map."""
         code = self.given.code
-        make = code.truth_table if side == "truths" else code.prediction_table
+        make = code.truth_table if side == _TRUTHS else code.prediction_table
         known = make(self.given.num_classes) != UNKNOWN
         if labels.dtype == np.uint8:
             unknown = np.flatnonzero((pixels > 0) & ~known)
