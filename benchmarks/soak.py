@@ -66,12 +66,14 @@ class Soak:
 
     def finish(self, board: Board) -> None:
         """Launch a board until it is done, killing what is due on the way."""
+        alone = 0
         while (code := self._launch(board)) != 0:
             if board.launches > LAUNCHES_A_KILL * (len(self.kills) + 3):
                 raise SystemExit(f"no end of {board.folder}:\n{board.log.read_text()[-3000:]}")
             if code == REFUSED:
                 self.refused += 1
-                if not board.processes():
+                alone = 0 if board.processes() else alone + 1
+                if alone > 1:  # once it may have ended between the refusal and the look
                     self.problems.append(f"refused by a dead one: {board.log.read_text()[-300:]}")
                 board.settle(300)
         for process in board.settle(60):

@@ -30,10 +30,11 @@ report: {title: Soak, gallery_images: 2}
 """
 SHORT = {"iterations": 24, "warmup_iterations": 2, "checkpoint_interval": 4, "batch_size": 4}
 TIMES = {
-    "attempts", "created", "images_per_second", "latency_ms", "peak_memory_mb", "scored_at",
-    "time_s", "wall_time_s", "worst_latency_ms",
+    "attempts", "created", "images_per_second", "latency_ms", "peak_memory_mb", "scored_at", "seal",
+    "time_s", "train_log.jsonl", "wall_time_s", "worst_latency_ms",
 }  # fmt: skip
-"""Keys of facts that no two runs share."""
+"""Keys of facts that no two runs share; a seal is a digest over all of them, as is
+that of a training log."""
 NOT_COMPARED = {".launch", "logs", "state", "partial"}
 """Folders of a board that hold how it was made: who wrote, attempts, boards of failed launches."""
 HALF = re.compile(r"\.tmp$|\.part$|\.building$|\.old$|\.new$")

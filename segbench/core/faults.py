@@ -39,6 +39,7 @@ READERS = frozenset(
 REPAIRS = {
     errno.ENOSPC: "free disk space, then run the same command again",
     errno.EDQUOT: "free disk space of your quota, then run the same command again",
+    errno.EFBIG: "free disk space or raise the limit (ulimit -f), then run the same command again",
     errno.EROFS: "name a folder on a file system that can be written",
     errno.EACCES: "change the permissions, or name another place",
     errno.EPERM: "change the permissions, or name another place",
@@ -53,6 +54,9 @@ REPAIRS = {
     errno.EAGAIN: "too many processes, or too little memory: use fewer workers",
     errno.ENOMEM: "ask for more memory, or use fewer workers",
 }
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def exit_codes(command: Callable[[], Any]) -> None:
@@ -197,8 +201,9 @@ def _where(error: OSError) -> str:
     reason = error.strerror or _first_line(error)
     names = [os.fsdecode(n) for n in (error.filename, error.filename2) if _is_path(n)]
     if names:
-        return f"{' -> '.join(names)}: {reason}"
-    full = error.errno in (errno.ENOSPC, errno.EBADF) and not error.filename
+        verb = "cannot write " if error.errno in NO_SPACE else ""
+        return f"{verb}{' -> '.join(names)}: {reason}"
+    full = error.errno in (*NO_SPACE, errno.EBADF) and not error.filename
     return f"cannot write the output: {reason}" if full else reason
 
 

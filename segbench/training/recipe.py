@@ -236,7 +236,8 @@ class Recipe(Strict):
         yield self.init_into and self.init_from is None, "init_into needs init_from"
         yield (
             self.gpus > 1 and self.batch_size % self.gpus,
-            f"batch_size {self.batch_size} cannot be shared by gpus: {self.gpus}",
+            f"batch_size: {self.batch_size} cannot be shared by gpus: {self.gpus}; make it a "
+            "multiple of gpus",
         )
 
     def _losses(self) -> Iterator[tuple[object, str]]:

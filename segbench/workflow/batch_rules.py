@@ -8,7 +8,7 @@ from segbench.training.recipe import Recipe
 
 
 def check_batch(recipe: Recipe, model: ModelInfo, source: str) -> None:
-    """Check the batch size of a recipe against its model and its number of GPUs.
+    """Check the batch size of a recipe against its model.
 
     Several GPUs share the statistics of batch normalisation, so the whole batch counts. A
     recipe with ``frozen`` parts may rest the pooled branch: its first step decides.
@@ -19,7 +19,7 @@ def check_batch(recipe: Recipe, model: ModelInfo, source: str) -> None:
         source: The file of the recipe, for messages.
 
     Raises:
-        ConfigError: The batch is too small, or cannot be shared evenly.
+        ConfigError: The batch is too small.
     """
     size = recipe.batch_size
     if size < model.min_batch and not recipe.frozen:
@@ -27,9 +27,4 @@ def check_batch(recipe: Recipe, model: ModelInfo, source: str) -> None:
             f"{source}: batch_size: {size} cannot train {model.id}: it normalises a globally "
             "pooled map over the batch, which has one value for each image",
             fix=f"use a batch_size of at least {model.min_batch}",
-        )
-    if recipe.gpus > 1 and size % recipe.gpus:
-        raise ConfigError(
-            f"{source}: batch_size: {size} cannot be shared by gpus: {recipe.gpus}",
-            fix="make batch_size a multiple of gpus",
         )

@@ -247,7 +247,7 @@ def test_a_killed_download_asks_only_for_the_rest(site, run, tmp_path):
 
 SLOW = """
 import time
-from segbench.datasets.fetch import unpack
+from segbench.datasets.download import unpack
 write = unpack._Writer._write_file
 def slow(*arguments):
     time.sleep(0.3)
@@ -346,9 +346,9 @@ def kill(*arguments, **keywords):
 @pytest.mark.parametrize(
     "moment",
     [
-        "from segbench.datasets.fetch import install; install._move = kill",
+        "from segbench.datasets.download import install; install._move = kill",
         "os.sync = kill",
-        "from segbench.datasets.fetch import install; install.write_manifest = kill",
+        "from segbench.datasets.download import install; install.write_manifest = kill",
         "import shutil; shutil.rmtree = lambda path, **o: os.path.exists(path) and kill()",
         "from segbench.datasets.download.part import Part; Part.finish = kill",
     ],

@@ -16,6 +16,7 @@ from segbench.core.errors import ConfigError
 from segbench.evaluation.counts import load_counts, save_counts
 from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.instance.boundary_kernels import boundary_room, boundary_runs
+from segbench.evaluation.instance.counts import merge
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import statistic
 from segbench.evaluation.scores import score_parts
@@ -141,7 +142,7 @@ def test_boundary_ap_stands_beside_ap_and_leaves_it_alone(scene, tmp_path):
 def test_any_split_gives_the_same_bits_and_weights_draw_images(scene):
     counts = matched(*scene)
     ids = counts.image_ids
-    joined = counts.merge([counts.subset(ids[::2]), counts.subset(ids[1::2])])
+    joined = merge([counts.subset(ids[::2]), counts.subset(ids[1::2])])
     assert numbers(joined) == numbers(counts)
     found = statistic({"segm_boundary": counts}, AP, "boundary_ap50")
     assert found.estimate == pytest.approx(OFFICIAL[1], abs=1e-12)

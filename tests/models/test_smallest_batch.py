@@ -60,7 +60,6 @@ def test_a_file_states_it_for_all_of_its_networks():
         ({"frozen": ["backbone"]}, None),
         ({"batch_size": 2}, None),
         ({"batch_size": 2, "gpus": 2}, None),
-        ({"batch_size": 3, "gpus": 2}, "batch_size: 3 cannot be shared by gpus: 2"),
     ],
 )
 def test_the_plan_refuses_it(changes, message):
@@ -71,6 +70,11 @@ def test_the_plan_refuses_it(changes, message):
     with pytest.raises(ConfigError, match=message) as error:
         check_batch(recipe(**changes), info, "r.yaml")
     assert "r.yaml" in str(error.value) and "batch_size" in error.value.fix
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ConfigError, match="batch_size: 3 cannot be shared by gpus: 2"):
+        recipe(batch_size=3, gpus=2)
 
 
 def test_what_the_plan_cannot_know_is_explained_at_the_first_step():

@@ -187,7 +187,7 @@ def test_errors_have_the_original_types(files, fault, strict_compat):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("break_png", "words"), [(grey, "RGB panoptic PNG"), (small, "3, 4")])
+@pytest.mark.parametrize(("break_png", "words"), [(grey, "RGB panoptic PNG"), (small, "3x4")])
 def test_broken_pngs_are_named(files, break_png, words):
     break_png(files[1].with_suffix(""))
     with pytest.raises(DataError, match=words):

@@ -72,7 +72,7 @@ def traces_of(root: Path, home: Path) -> list[str]:
 
     checkout = Path(segbench.__file__).parent
     return [
-        f'Traceback: File "{checkout}/training.py", line 3, in train',
+        f'Traceback: File "{checkout}/training/loop.py", line 3, in train',
         f"  File '{home}/venv/lib/python3.11/site-packages/torch/nn/modules.py', line 1",
         f"done: 24 iterations, {root}/shapes/fcn/seed0/weights.safetensors",
         f"{USER}@{HOST}:~{USER}/x$ PATH={home}/bin:/opt/tools/{USER}/bin --out={root}/a",

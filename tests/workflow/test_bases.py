@@ -105,7 +105,7 @@ def test_fingerprint_changes_with_every_run_before_it(board: Board, tmp_path: Pa
 
 def test_fingerprint_changes_with_the_backbones_file(board: Board, tmp_path: Path) -> None:
     weights = tmp_path / "vgg.safetensors"
-    board.recipe("first", backbone_weights=str(weights))
+    board.recipe("first", model="fcn_8s", backbone_weights=str(weights))
     found = []
     for content in (b"one", b"two", b"one"):
         weights.write_bytes(content)
