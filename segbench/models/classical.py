@@ -30,6 +30,8 @@ from segbench.layers.regions import (
 from segbench.models.bases.semantic import SemanticModel, SemanticTargets
 from segbench.models.registry import register_model
 
+TASK = "semantic"
+
 CACHE_BYTES = 1 << 29
 """Regions of training images are kept while they take no more than this."""
 Regions = tuple[Tensor, Tensor]
@@ -156,7 +158,6 @@ def count_votes(regions: Tensor, semantic: Tensor, number: int, num_classes: int
 
 @register_model(
     "classical_watershed",
-    task="semantic",
     paper="Watersheds in Digital Spaces: An Efficient Algorithm Based on Immersion Simulations",
     year=1991,
     display_name="Watershed + region classifier",
@@ -173,7 +174,6 @@ def classical_watershed(
 
 @register_model(
     "classical_normalized_cut",
-    task="semantic",
     paper="Normalized Cuts and Image Segmentation",
     year=2000,
     display_name="Normalised cut + region classifier",
@@ -201,7 +201,6 @@ def classical_normalized_cut(
 
 @register_model(
     "classical_quickshift",
-    task="semantic",
     paper="Quick Shift and Kernel Methods for Mode Seeking",
     year=2008,
     display_name="Quick shift + region classifier",

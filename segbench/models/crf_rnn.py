@@ -24,6 +24,10 @@ from segbench.models.fcn import FCN, TinyFCN
 from segbench.models.parts.tiny_trunk import WIDTH
 from segbench.models.registry import register_model
 
+PAPER = "Conditional Random Fields as Recurrent Neural Networks"
+YEAR = 2015
+TASK = "semantic"
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 TINY_CRF = {
@@ -83,14 +87,7 @@ def authors_fcn_8s(num_classes: int, *, backbone_weights: str = "none") -> FCN:
     return network
 
 
-@register_model(
-    "crf_rnn",
-    task="semantic",
-    paper="Conditional Random Fields as Recurrent Neural Networks",
-    year=2015,
-    display_name="CRF-RNN (FCN-8s)",
-    backbone="vgg16",
-)
+@register_model("crf_rnn", display_name="CRF-RNN (FCN-8s)", backbone="vgg16")
 def crf_rnn(num_classes: int, *, backbone_weights: str = "none", **crf: Any) -> CRFRNN:
     """Return CRF-RNN as the authors' PyTorch release: 134,491,103 parameters at 21 classes."""
     unary = authors_fcn_8s(num_classes, backbone_weights=backbone_weights)
@@ -98,13 +95,7 @@ def crf_rnn(num_classes: int, *, backbone_weights: str = "none", **crf: Any) -> 
 
 
 @register_model(
-    "crf_rnn_tiny",
-    task="semantic",
-    paper="Conditional Random Fields as Recurrent Neural Networks",
-    year=2015,
-    display_name="CRF-RNN (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
+    "crf_rnn_tiny", display_name="CRF-RNN (tiny)", backbone="residual_trunk", size="tiny"
 )
 def crf_rnn_tiny(num_classes: int, *, width: int = WIDTH, **crf: Any) -> CRFRNN:
     """Return a small CRF-RNN for a CPU: a smaller FCN, and a CRF that starts weak and near.

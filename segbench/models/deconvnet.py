@@ -20,6 +20,10 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.vgg_weights import fill_vgg16
 from segbench.models.registry import register_model
 
+PAPER = "Learning Deconvolution Network for Semantic Segmentation"
+YEAR = 2015
+TASK = "semantic"
+
 DECODER = (
     (512, 512, 512, 512),
     (512, 512, 512, 256),
@@ -101,14 +105,7 @@ def _transposed(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*(norm_relu(nn.ConvTranspose2d(a, b, 3, padding=1)) for a, b in steps))
 
 
-@register_model(
-    "deconvnet",
-    task="semantic",
-    paper="Learning Deconvolution Network for Semantic Segmentation",
-    year=2015,
-    display_name="DeconvNet",
-    backbone="vgg16_bn",
-)
+@register_model("deconvnet", display_name="DeconvNet", backbone="vgg16_bn")
 def deconvnet(num_classes: int, *, backbone_weights: str = "none") -> DeconvNet:
     """Return DeconvNet: 251,805,653 parameters at 21 classes; weights as in ``fill_vgg16``."""
     network = DeconvNet(
@@ -122,14 +119,7 @@ def deconvnet(num_classes: int, *, backbone_weights: str = "none") -> DeconvNet:
     return network
 
 
-@register_model(
-    "deconvnet_tiny",
-    task="semantic",
-    paper="Learning Deconvolution Network for Semantic Segmentation",
-    year=2015,
-    display_name="DeconvNet (tiny)",
-    size="tiny",
-)
+@register_model("deconvnet_tiny", display_name="DeconvNet (tiny)", size="tiny")
 def deconvnet_tiny(num_classes: int, *, width: int = 32) -> DeconvNet:
     """Return a small DeconvNet for a CPU: three stages, a 3x3 window of fully connected layers."""
     widths = (width, 2 * width, 4 * width)

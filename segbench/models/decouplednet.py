@@ -30,6 +30,10 @@ from segbench.models.deconvnet import DECODER, UnpoolingDecoder, norm_relu
 from segbench.models.parts.vgg_weights import fill_vgg16
 from segbench.models.registry import register_model
 
+PAPER = "Decoupled Deep Neural Network for Semi-supervised Semantic Segmentation"
+YEAR = 2015
+TASK = "semantic"
+
 UNSEEN = -50.0
 """Score of a class the classifier does not find."""
 
@@ -242,14 +246,7 @@ def _detached(value: Any) -> Any:
     return value
 
 
-@register_model(
-    "decouplednet",
-    task="semantic",
-    paper="Decoupled Deep Neural Network for Semi-supervised Semantic Segmentation",
-    year=2015,
-    display_name="DecoupledNet",
-    backbone="vgg16",
-)
+@register_model("decouplednet", display_name="DecoupledNet", backbone="vgg16")
 def decouplednet(
     num_classes: int, *, background: bool = True, backbone_weights: str = "none"
 ) -> DecoupledNet:
@@ -269,14 +266,7 @@ def decouplednet(
     )
 
 
-@register_model(
-    "decouplednet_tiny",
-    task="semantic",
-    paper="Decoupled Deep Neural Network for Semi-supervised Semantic Segmentation",
-    year=2015,
-    display_name="DecoupledNet (tiny)",
-    size="tiny",
-)
+@register_model("decouplednet_tiny", display_name="DecoupledNet (tiny)", size="tiny")
 def decouplednet_tiny(
     num_classes: int, *, width: int = 24, background: bool = False
 ) -> DecoupledNet:

@@ -23,6 +23,11 @@ from segbench.models.backbones import create_backbone
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation"
+YEAR = 2018
+TASK = "semantic"
+MIN_BATCH = 2
+
 DILATIONS = {16: (6, 12, 18), 8: (12, 24, 36)}
 """Dilations of the pyramid by output stride, as the paper has them."""
 
@@ -139,13 +144,7 @@ class TinyDeepLabV3Plus(SemanticModel):
 
 
 @register_model(
-    "deeplab_v3plus_resnet50",
-    task="semantic",
-    paper="Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
-    year=2018,
-    display_name="DeepLab v3+ (ResNet-50)",
-    backbone="resnet50",
-    min_batch=2,
+    "deeplab_v3plus_resnet50", display_name="DeepLab v3+ (ResNet-50)", backbone="resnet50"
 )
 def deeplab_v3plus_resnet50(num_classes: int, **options: Any) -> DeepLabV3Plus:
     """Return DeepLab v3+ on ResNet-50: 26,682,725 parameters at 21 classes."""
@@ -153,13 +152,7 @@ def deeplab_v3plus_resnet50(num_classes: int, **options: Any) -> DeepLabV3Plus:
 
 
 @register_model(
-    "deeplab_v3plus_resnet101",
-    task="semantic",
-    paper="Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
-    year=2018,
-    display_name="DeepLab v3+ (ResNet-101)",
-    backbone="resnet101",
-    min_batch=2,
+    "deeplab_v3plus_resnet101", display_name="DeepLab v3+ (ResNet-101)", backbone="resnet101"
 )
 def deeplab_v3plus_resnet101(num_classes: int, **options: Any) -> DeepLabV3Plus:
     """Return DeepLab v3+ on ResNet-101: 45,674,853 parameters at 21 classes."""
@@ -168,12 +161,8 @@ def deeplab_v3plus_resnet101(num_classes: int, **options: Any) -> DeepLabV3Plus:
 
 @register_model(
     "deeplab_v3plus_efficientnet_lite0",
-    task="semantic",
-    paper="Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
-    year=2018,
     display_name="DeepLab v3+ (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
-    min_batch=2,
 )
 def deeplab_v3plus_efficientnet_lite0(num_classes: int, **options: Any) -> DeepLabV3Plus:
     """Return DeepLab v3+ on EfficientNet-Lite0, with a decoder of half the paper's width."""
@@ -182,14 +171,7 @@ def deeplab_v3plus_efficientnet_lite0(num_classes: int, **options: Any) -> DeepL
 
 
 @register_model(
-    "deeplab_v3plus_tiny",
-    task="semantic",
-    paper="Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
-    year=2018,
-    display_name="DeepLab v3+ (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-    min_batch=2,
+    "deeplab_v3plus_tiny", display_name="DeepLab v3+ (tiny)", backbone="residual_trunk", size="tiny"
 )
 def deeplab_v3plus_tiny(num_classes: int, *, width: int = 48) -> TinyDeepLabV3Plus:
     """Return a small DeepLab v3+ for a CPU."""

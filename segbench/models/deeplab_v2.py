@@ -25,6 +25,11 @@ from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models.parts.vgg_weights import fill_vgg16
 from segbench.models.registry import register_model
 
+PAPER = "DeepLab: Semantic Image Segmentation with Atrous Convolution and Fully Connected CRFs"
+YEAR = 2016
+TASK = "semantic"
+DEEPLAB_V1 = "Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs"
+
 LARGE_FOV = 12
 """Dilation of fc6 in v1."""
 RATES = (6, 12, 18, 24)
@@ -124,8 +129,7 @@ class SummedHeads(nn.ModuleList):
 
 @register_model(
     "deeplab_v1",
-    task="semantic",
-    paper="Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs",
+    paper=DEEPLAB_V1,
     year=2015,
     display_name="DeepLab v1 (ResNet-101)",
     backbone="resnet101",
@@ -138,8 +142,7 @@ def deeplab_v1(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
 
 @register_model(
     "deeplab_v1_vgg16",
-    task="semantic",
-    paper="Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs",
+    paper=DEEPLAB_V1,
     year=2015,
     display_name="DeepLab v1 (LargeFOV)",
     backbone="vgg16",
@@ -150,14 +153,7 @@ def deeplab_v1_vgg16(num_classes: int, *, backbone_weights: str = "none") -> Dee
     return DeepLab(num_classes, backbone=DilatedVGG16(weights=backbone_weights), head=head)
 
 
-@register_model(
-    "deeplab_v2_vgg16",
-    task="semantic",
-    paper="DeepLab: Semantic Image Segmentation with Atrous Convolution and Fully Connected CRFs",
-    year=2016,
-    display_name="DeepLab v2 (VGG-16)",
-    backbone="vgg16",
-)
+@register_model("deeplab_v2_vgg16", display_name="DeepLab v2 (VGG-16)", backbone="vgg16")
 def deeplab_v2_vgg16(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     """Return DeepLab-ASPP on VGG-16: four branches of fc6, fc7 and fc8, summed."""
     head = SummedHeads(_fully_connected(num_classes, rate) for rate in RATES)
@@ -165,12 +161,7 @@ def deeplab_v2_vgg16(num_classes: int, *, backbone_weights: str = "none") -> Dee
 
 
 @register_model(
-    "deeplab_v2_resnet101",
-    task="semantic",
-    paper="DeepLab: Semantic Image Segmentation with Atrous Convolution and Fully Connected CRFs",
-    year=2016,
-    display_name="DeepLab v2 (ResNet-101)",
-    backbone="resnet101",
+    "deeplab_v2_resnet101", display_name="DeepLab v2 (ResNet-101)", backbone="resnet101"
 )
 def deeplab_v2_resnet101(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     """Return DeepLab v2 on ResNet-101: 44,048,532 parameters at 21 classes."""
@@ -180,13 +171,7 @@ def deeplab_v2_resnet101(num_classes: int, *, backbone_weights: str = "none") ->
 
 
 @register_model(
-    "deeplab_v2_tiny",
-    task="semantic",
-    paper="DeepLab: Semantic Image Segmentation with Atrous Convolution and Fully Connected CRFs",
-    year=2016,
-    display_name="DeepLab v2 (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
+    "deeplab_v2_tiny", display_name="DeepLab v2 (tiny)", backbone="residual_trunk", size="tiny"
 )
 def deeplab_v2_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     """Return a small DeepLab v2 for a CPU."""
@@ -199,9 +184,6 @@ def deeplab_v2_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
 
 @register_model(
     "deeplab_v2_efficientnet_lite0",
-    task="semantic",
-    paper="DeepLab: Semantic Image Segmentation with Atrous Convolution and Fully Connected CRFs",
-    year=2016,
     display_name="DeepLab v2 (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
 )

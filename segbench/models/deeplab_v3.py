@@ -20,6 +20,11 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models.registry import register_model
 
+PAPER = "Rethinking Atrous Convolution for Semantic Image Segmentation"
+YEAR = 2017
+TASK = "semantic"
+MIN_BATCH = 2
+
 DILATIONS = (12, 24, 36)
 """Of the pyramid at output stride 8: twice those of stride 16."""
 
@@ -74,28 +79,14 @@ def fcn_head(in_channels: int, num_classes: int) -> nn.Sequential:
     )
 
 
-@register_model(
-    "deeplab_v3_resnet50",
-    task="semantic",
-    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
-    year=2017,
-    display_name="DeepLab v3 (ResNet-50)",
-    backbone="resnet50",
-    min_batch=2,
-)
+@register_model("deeplab_v3_resnet50", display_name="DeepLab v3 (ResNet-50)", backbone="resnet50")
 def deeplab_v3_resnet50(num_classes: int, **options: Any) -> DeepLabV3:
     """Return DeepLab v3 on ResNet-50: 42,004,074 parameters at 21 classes."""
     return DeepLabV3(num_classes, backbone="resnet50", **options)
 
 
 @register_model(
-    "deeplab_v3_resnet101",
-    task="semantic",
-    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
-    year=2017,
-    display_name="DeepLab v3 (ResNet-101)",
-    backbone="resnet101",
-    min_batch=2,
+    "deeplab_v3_resnet101", display_name="DeepLab v3 (ResNet-101)", backbone="resnet101"
 )
 def deeplab_v3_resnet101(num_classes: int, **options: Any) -> DeepLabV3:
     """Return DeepLab v3 on ResNet-101: 60,996,202 parameters at 21 classes."""
@@ -103,14 +94,7 @@ def deeplab_v3_resnet101(num_classes: int, **options: Any) -> DeepLabV3:
 
 
 @register_model(
-    "deeplab_v3_tiny",
-    task="semantic",
-    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
-    year=2017,
-    display_name="DeepLab v3 (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-    min_batch=2,
+    "deeplab_v3_tiny", display_name="DeepLab v3 (tiny)", backbone="residual_trunk", size="tiny"
 )
 def deeplab_v3_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     """Return a small DeepLab v3 for a CPU."""
@@ -127,12 +111,8 @@ def deeplab_v3_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
 
 @register_model(
     "deeplab_v3_efficientnet_lite0",
-    task="semantic",
-    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
-    year=2017,
     display_name="DeepLab v3 (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
-    min_batch=2,
 )
 def deeplab_v3_efficientnet_lite0(
     num_classes: int, *, backbone_weights: str = "none"

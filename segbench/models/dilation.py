@@ -25,6 +25,10 @@ from segbench.models.parts.tiny_trunk import lite0_trunk
 from segbench.models.parts.vgg_weights import fill_vgg16
 from segbench.models.registry import register_model
 
+PAPER = "Multi-Scale Context Aggregation by Dilated Convolutions"
+YEAR = 2016
+TASK = "semantic"
+
 CONTEXT8 = (1, 1, 2, 4, 8, 16, 1)
 CONTEXT10 = (1, 1, 2, 4, 8, 16, 32, 64, 1)
 """Dilations of the context modules' 3x3 convolutions."""
@@ -169,14 +173,7 @@ def _identity(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-@register_model(
-    "dilation8",
-    task="semantic",
-    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
-    year=2016,
-    display_name="Dilation8",
-    backbone="vgg16",
-)
+@register_model("dilation8", display_name="Dilation8", backbone="vgg16")
 def dilation8(
     num_classes: int,
     *,
@@ -194,14 +191,7 @@ def dilation8(
     return Dilation(num_classes, dilations=dilations, large=wide, backbone_weights=backbone_weights)
 
 
-@register_model(
-    "dilation10",
-    task="semantic",
-    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
-    year=2016,
-    display_name="Dilation10",
-    backbone="vgg16",
-)
+@register_model("dilation10", display_name="Dilation10", backbone="vgg16")
 def dilation10(
     num_classes: int, *, context: bool = True, backbone_weights: str = "none"
 ) -> Dilation:
@@ -213,13 +203,7 @@ def dilation10(
 
 
 @register_model(
-    "dilation_tiny",
-    task="semantic",
-    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
-    year=2016,
-    display_name="Dilation (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
+    "dilation_tiny", display_name="Dilation (tiny)", backbone="residual_trunk", size="tiny"
 )
 def dilation_tiny(num_classes: int, *, width: int = 48) -> TinyDilation:
     """Return a small network with a context module, for a CPU."""
@@ -228,9 +212,6 @@ def dilation_tiny(num_classes: int, *, width: int = 48) -> TinyDilation:
 
 @register_model(
     "dilation_efficientnet_lite0",
-    task="semantic",
-    paper="Multi-Scale Context Aggregation by Dilated Convolutions",
-    year=2016,
     display_name="Dilation (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
 )

@@ -24,6 +24,10 @@ from segbench.models.deeplab_v3 import fcn_head
 from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models.registry import register_model
 
+PAPER = "Context Encoding for Semantic Segmentation"
+YEAR = 2018
+TASK = "semantic"
+
 CODEWORDS = 32
 SE_WEIGHT = 0.2
 
@@ -146,41 +150,19 @@ class TinyEncNet(EncodingModel, TinyNetwork):
         return {"logits": resize(logits, size), "presence": presence}
 
 
-@register_model(
-    "encnet_resnet50",
-    task="semantic",
-    paper="Context Encoding for Semantic Segmentation",
-    year=2018,
-    display_name="EncNet (ResNet-50)",
-    backbone="resnet50_v1c",
-)
+@register_model("encnet_resnet50", display_name="EncNet (ResNet-50)", backbone="resnet50_v1c")
 def encnet_resnet50(num_classes: int, **options: Any) -> EncNet:
     """Return EncNet on ResNet-50: 35,891,961 parameters at 19 classes."""
     return EncNet(num_classes, backbone="resnet50_v1c", **options)
 
 
-@register_model(
-    "encnet_resnet101",
-    task="semantic",
-    paper="Context Encoding for Semantic Segmentation",
-    year=2018,
-    display_name="EncNet (ResNet-101)",
-    backbone="resnet101_v1c",
-)
+@register_model("encnet_resnet101", display_name="EncNet (ResNet-101)", backbone="resnet101_v1c")
 def encnet_resnet101(num_classes: int, **options: Any) -> EncNet:
     """Return EncNet on ResNet-101: 55,052,162 parameters at 150 classes."""
     return EncNet(num_classes, backbone="resnet101_v1c", **options)
 
 
-@register_model(
-    "encnet_tiny",
-    task="semantic",
-    paper="Context Encoding for Semantic Segmentation",
-    year=2018,
-    display_name="EncNet (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-)
+@register_model("encnet_tiny", display_name="EncNet (tiny)", backbone="residual_trunk", size="tiny")
 def encnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyEncNet:
     """Return a small EncNet for a CPU."""
 
@@ -192,9 +174,6 @@ def encnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyEncNet:
 
 @register_model(
     "encnet_efficientnet_lite0",
-    task="semantic",
-    paper="Context Encoding for Semantic Segmentation",
-    year=2018,
     display_name="EncNet (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
 )

@@ -16,6 +16,10 @@ from segbench.layers.unpool import Size, max_pool_with_places, max_unpool
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation"
+YEAR = 2016
+TASK = "semantic"
+
 RATIO = 4
 """A bottleneck works on a quarter of its channels."""
 
@@ -200,26 +204,13 @@ def _block(conv: nn.Conv2d | nn.ConvTranspose2d, relu: bool) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), _act(relu))
 
 
-@register_model(
-    "enet",
-    task="semantic",
-    paper="ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
-    year=2016,
-    display_name="ENet",
-)
+@register_model("enet", display_name="ENet")
 def enet(num_classes: int, *, encoder_only: bool = False) -> ENet:
     """Return ENet: 351,660 parameters at 19 classes, 350,508 at 11."""
     return ENet(num_classes, encoder_only=encoder_only)
 
 
-@register_model(
-    "enet_tiny",
-    task="semantic",
-    paper="ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
-    year=2016,
-    display_name="ENet (tiny)",
-    size="tiny",
-)
+@register_model("enet_tiny", display_name="ENet (tiny)", size="tiny")
 def enet_tiny(num_classes: int) -> ENet:
     """Return ENet with one context stage, for a CPU."""
     return ENet(num_classes, widths=(32, 64, 96), repeats=1)

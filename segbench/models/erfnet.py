@@ -18,6 +18,10 @@ from segbench.layers.conv import resize
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation"
+YEAR = 2018
+TASK = "semantic"
+
 EPS = 1e-3
 """Of every BatchNorm."""
 DILATIONS = (2, 4, 8, 16)
@@ -132,26 +136,13 @@ def _factored(channels: int, dilation: int) -> list[nn.Module]:
     ]
 
 
-@register_model(
-    "erfnet",
-    task="semantic",
-    paper="ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation",
-    year=2018,
-    display_name="ERFNet",
-)
+@register_model("erfnet", display_name="ERFNet")
 def erfnet(num_classes: int, *, encoder_only: bool = False) -> ERFNet:
     """Return ERFNet: 2,066,836 parameters at 20 classes, 2,066,642 at 19."""
     return ERFNet(num_classes, encoder_only=encoder_only)
 
 
-@register_model(
-    "erfnet_tiny",
-    task="semantic",
-    paper="ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation",
-    year=2018,
-    display_name="ERFNet (tiny)",
-    size="tiny",
-)
+@register_model("erfnet_tiny", display_name="ERFNet (tiny)", size="tiny")
 def erfnet_tiny(num_classes: int) -> ERFNet:
     """Return a small ERFNet for a CPU."""
     return ERFNet(num_classes, widths=(16, 48, 96), blocks=(2, 1), dropout=(0.0, 0.0))

@@ -15,6 +15,11 @@ from segbench.layers.pyramid_pooling import PyramidPooling
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "Fast-SCNN: Fast Semantic Segmentation Network"
+YEAR = 2019
+TASK = "semantic"
+MIN_BATCH = 2
+
 EXPANSION = 6
 """Channels inside an inverted residual, as a multiple of those it reads."""
 
@@ -135,28 +140,13 @@ def _stage(in_channels: int, width: int, blocks: int, *, stride: int) -> list[nn
     return [first, *(InvertedResidual(width, width) for _ in range(blocks - 1))]
 
 
-@register_model(
-    "fast_scnn",
-    task="semantic",
-    paper="Fast-SCNN: Fast Semantic Segmentation Network",
-    year=2019,
-    display_name="Fast-SCNN",
-    min_batch=2,
-)
+@register_model("fast_scnn", display_name="Fast-SCNN")
 def fast_scnn(num_classes: int) -> FastSCNN:
     """Return Fast-SCNN: 1,138,051 parameters at 19 classes."""
     return FastSCNN(num_classes)
 
 
-@register_model(
-    "fast_scnn_tiny",
-    task="semantic",
-    paper="Fast-SCNN: Fast Semantic Segmentation Network",
-    year=2019,
-    display_name="Fast-SCNN (tiny)",
-    size="tiny",
-    min_batch=2,
-)
+@register_model("fast_scnn_tiny", display_name="Fast-SCNN (tiny)", size="tiny")
 def fast_scnn_tiny(num_classes: int) -> FastSCNN:
     """Return a Fast-SCNN of one block a stage, for a CPU."""
     return FastSCNN(num_classes, blocks=(1, 1, 1), dropout=0.0)

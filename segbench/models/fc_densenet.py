@@ -16,6 +16,10 @@ from torch.nn import functional
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "The One Hundred Layers Tiramisu: Fully Convolutional DenseNets"
+YEAR = 2017
+TASK = "semantic"
+
 DROPOUT = 0.2
 
 
@@ -124,50 +128,25 @@ def _cropped(enlarged: Tensor, skip: Tensor) -> Tensor:
     return functional.pad(enlarged, margins)
 
 
-@register_model(
-    "fc_densenet56",
-    task="semantic",
-    paper="The One Hundred Layers Tiramisu: Fully Convolutional DenseNets",
-    year=2017,
-    display_name="FC-DenseNet56",
-)
+@register_model("fc_densenet56", display_name="FC-DenseNet56")
 def fc_densenet56(num_classes: int) -> FCDenseNet:
     """Return FC-DenseNet56, growth 12: 1,376,795 parameters at 11 classes."""
     return FCDenseNet(num_classes, growth=12, layers=(4,) * 5, bottleneck=4)
 
 
-@register_model(
-    "fc_densenet67",
-    task="semantic",
-    paper="The One Hundred Layers Tiramisu: Fully Convolutional DenseNets",
-    year=2017,
-    display_name="FC-DenseNet67",
-)
+@register_model("fc_densenet67", display_name="FC-DenseNet67")
 def fc_densenet67(num_classes: int) -> FCDenseNet:
     """Return FC-DenseNet67, growth 16: 3,463,243 parameters at 11 classes."""
     return FCDenseNet(num_classes, growth=16, layers=(5,) * 5, bottleneck=5)
 
 
-@register_model(
-    "fc_densenet103",
-    task="semantic",
-    paper="The One Hundred Layers Tiramisu: Fully Convolutional DenseNets",
-    year=2017,
-    display_name="FC-DenseNet103",
-)
+@register_model("fc_densenet103", display_name="FC-DenseNet103")
 def fc_densenet103(num_classes: int) -> FCDenseNet:
     """Return FC-DenseNet103, growth 16: 9,322,091 parameters at 11 classes."""
     return FCDenseNet(num_classes, growth=16, layers=(4, 5, 7, 10, 12), bottleneck=15)
 
 
-@register_model(
-    "fc_densenet_tiny",
-    task="semantic",
-    paper="The One Hundred Layers Tiramisu: Fully Convolutional DenseNets",
-    year=2017,
-    display_name="FC-DenseNet (tiny)",
-    size="tiny",
-)
+@register_model("fc_densenet_tiny", display_name="FC-DenseNet (tiny)", size="tiny")
 def fc_densenet_tiny(num_classes: int) -> FCDenseNet:
     """Return a small FC-DenseNet for a CPU."""
     return FCDenseNet(num_classes, growth=16, layers=(2, 3, 4), bottleneck=4, first=32, dropout=0.0)

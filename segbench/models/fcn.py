@@ -23,6 +23,10 @@ from segbench.models.parts.tiny_trunk import coarse_to_fine, lite0_trunk
 from segbench.models.parts.vgg_weights import fill_vgg16
 from segbench.models.registry import register_model
 
+PAPER = "Fully Convolutional Networks for Semantic Segmentation"
+YEAR = 2015
+TASK = "semantic"
+
 PADDING = 100
 """Pixels of zeros round the image, so that fc6 sees 7x7 features at every image size."""
 
@@ -165,79 +169,38 @@ def _crop(maps: Tensor, like: Tensor, *, offset: int) -> Tensor:
     return maps[..., offset : offset + height, offset : offset + width]
 
 
-@register_model(
-    "fcn_32s",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="FCN-32s",
-    backbone="vgg16",
-)
+@register_model("fcn_32s", display_name="FCN-32s", backbone="vgg16")
 def fcn_32s(num_classes: int, **options: Any) -> FCN:
     """Return FCN-32s: 136,152,917 parameters at 21 classes."""
     return FCN(num_classes, output_stride=32, **options)
 
 
-@register_model(
-    "fcn_16s",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="FCN-16s",
-    backbone="vgg16",
-)
+@register_model("fcn_16s", display_name="FCN-16s", backbone="vgg16")
 def fcn_16s(num_classes: int, **options: Any) -> FCN:
     """Return FCN-16s: 134,815,994 parameters at 21 classes."""
     return FCN(num_classes, output_stride=16, **options)
 
 
-@register_model(
-    "fcn_8s",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="FCN-8s",
-    backbone="vgg16",
-)
+@register_model("fcn_8s", display_name="FCN-8s", backbone="vgg16")
 def fcn_8s(num_classes: int, **options: Any) -> FCN:
     """Return FCN-8s: 134,489,759 parameters at 21 classes."""
     return FCN(num_classes, output_stride=8, **options)
 
 
-@register_model(
-    "fcn_8s_at_once",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2016,
-    display_name="FCN-8s at once",
-    backbone="vgg16",
-)
+@register_model("fcn_8s_at_once", year=2016, display_name="FCN-8s at once", backbone="vgg16")
 def fcn_8s_at_once(num_classes: int, **options: Any) -> FCN:
     """Return FCN-8s with scaled pools, to be trained in one stage instead of three."""
     return FCN(num_classes, output_stride=8, pool_scales=(0.01, 0.0001), **options)
 
 
-@register_model(
-    "fcn_tiny",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="FCN (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-)
+@register_model("fcn_tiny", display_name="FCN (tiny)", backbone="residual_trunk", size="tiny")
 def fcn_tiny(num_classes: int, *, width: int = 48) -> TinyFCN:
     """Return a small FCN for a CPU."""
     return TinyFCN(num_classes, width=width)
 
 
 @register_model(
-    "fcn_efficientnet_lite0",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="FCN (EfficientNet-Lite0)",
-    backbone="efficientnet_lite0",
+    "fcn_efficientnet_lite0", display_name="FCN (EfficientNet-Lite0)", backbone="efficientnet_lite0"
 )
 def fcn_efficientnet_lite0(num_classes: int, *, backbone_weights: str = "none") -> TinyFCN:
     """Return the skip architecture on EfficientNet-Lite0: scores of strides 32 to 2, summed."""

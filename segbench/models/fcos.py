@@ -27,6 +27,10 @@ from segbench.models.bases.detection import DetectionTargets, Sizes, detection_t
 from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, TrunkPyramid
 from segbench.models.registry import register_model
 
+PAPER = "FCOS: Fully Convolutional One-Stage Object Detection"
+YEAR = 2019
+TASK = "instance"
+
 
 class FCOS(torchvision_fcos.FCOS):  # type: ignore[misc]
     """torchvision's FCOS without its image transform, under the contract of this package.
@@ -95,14 +99,7 @@ class FCOS(torchvision_fcos.FCOS):  # type: ignore[misc]
         return anchors
 
 
-@register_model(
-    "fcos_resnet50_fpn",
-    task="instance",
-    paper="FCOS: Fully Convolutional One-Stage Object Detection",
-    year=2019,
-    display_name="FCOS (boxes)",
-    backbone="ResNet-50 FPN",
-)
+@register_model("fcos_resnet50_fpn", display_name="FCOS (boxes)", backbone="ResNet-50 FPN")
 def fcos_resnet50_fpn(num_classes: int, **options: Any) -> FCOS:
     """Build FCOS on ResNet-50 with P3-P7.
 
@@ -118,13 +115,7 @@ def fcos_resnet50_fpn(num_classes: int, **options: Any) -> FCOS:
 
 
 @register_model(
-    "fcos_tiny",
-    task="instance",
-    paper="FCOS: Fully Convolutional One-Stage Object Detection",
-    year=2019,
-    display_name="FCOS (boxes, tiny)",
-    backbone="residual trunk",
-    size="tiny",
+    "fcos_tiny", display_name="FCOS (boxes, tiny)", backbone="residual trunk", size="tiny"
 )
 def fcos_tiny(num_classes: int, *, width: int = 32) -> FCOS:
     """Build a small FCOS with one level of points, eight pixels apart.

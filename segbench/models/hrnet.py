@@ -19,6 +19,10 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.hrnet_weights import fill_hrnet
 from segbench.models.registry import register_model
 
+PAPER = "High-Resolution Representations for Labeling Pixels and Regions"
+YEAR = 2019
+TASK = "semantic"
+
 MODULES = (1, 4, 3)
 """Fused modules of the stages with two, three and four branches."""
 BLOCKS = 4
@@ -164,25 +168,13 @@ def hrnet(width: int, *, weights: str = "none") -> HRNetV2:
     return network
 
 
-@register_model(
-    "hrnet_w18",
-    task="semantic",
-    paper="High-Resolution Representations for Labeling Pixels and Regions",
-    year=2019,
-    display_name="HRNetV2-W18",
-)
+@register_model("hrnet_w18", display_name="HRNetV2-W18")
 def hrnet_w18(num_classes: int, *, backbone_weights: str = "none") -> HRNet:
     """Return HRNetV2-W18: 9,640,849 parameters at 19 classes."""
     return HRNet(num_classes, network=hrnet(18, weights=backbone_weights))
 
 
-@register_model(
-    "hrnet_w48",
-    task="semantic",
-    paper="High-Resolution Representations for Labeling Pixels and Regions",
-    year=2019,
-    display_name="HRNetV2-W48",
-)
+@register_model("hrnet_w48", display_name="HRNetV2-W48")
 def hrnet_w48(num_classes: int, *, backbone_weights: str = "none") -> HRNet:
     """Return HRNetV2-W48: 65,858,659 parameters at 19 classes."""
     return HRNet(num_classes, network=hrnet(48, weights=backbone_weights))
@@ -193,14 +185,7 @@ def tiny_network(width: int) -> HRNetV2:
     return HRNetV2(width, modules=(1, 1), blocks=1, stem_blocks=1)
 
 
-@register_model(
-    "hrnet_tiny",
-    task="semantic",
-    paper="High-Resolution Representations for Labeling Pixels and Regions",
-    year=2019,
-    display_name="HRNetV2 (tiny)",
-    size="tiny",
-)
+@register_model("hrnet_tiny", display_name="HRNetV2 (tiny)", size="tiny")
 def hrnet_tiny(num_classes: int, *, width: int = 24) -> HRNet:
     """Return a small HRNetV2 for a CPU."""
     return HRNet(num_classes, network=tiny_network(width))

@@ -24,6 +24,10 @@ from segbench.models.backbones import create_resnet
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "ICNet for Real-Time Semantic Segmentation on High-Resolution Images"
+YEAR = 2018
+TASK = "semantic"
+
 GUIDANCE_WEIGHT = 0.4
 STAGES = ((32, 128, 3, 1, 1), (64, 256, 4, 2, 1), (128, 512, 6, 1, 2), (256, 1024, 3, 1, 4))
 """Of the half-width network: inner and outer channels, blocks, stride, dilation."""
@@ -159,13 +163,7 @@ def _fcn_head(num_classes: int) -> nn.Sequential:
     return nn.Sequential(ConvNormAct(128, 128), nn.Conv2d(128, num_classes, 1))
 
 
-@register_model(
-    "icnet",
-    task="semantic",
-    paper="ICNet for Real-Time Semantic Segmentation on High-Resolution Images",
-    year=2018,
-    display_name="ICNet",
-)
+@register_model("icnet", display_name="ICNet")
 def icnet(num_classes: int, *, guidance: bool = False) -> ICNet:
     """Return the released half-width ICNet: 6,699,987 parameters at 19 classes.
 
@@ -182,13 +180,7 @@ def icnet(num_classes: int, *, guidance: bool = False) -> ICNet:
 
 
 @register_model(
-    "icnet_resnet50",
-    task="semantic",
-    paper="ICNet for Real-Time Semantic Segmentation on High-Resolution Images",
-    year=2018,
-    display_name="ICNet (ResNet-50)",
-    backbone="resnet50_v1c",
-    min_batch=2,
+    "icnet_resnet50", display_name="ICNet (ResNet-50)", backbone="resnet50_v1c", min_batch=2
 )
 def icnet_resnet50(num_classes: int, *, backbone_weights: str = "none") -> ICNet:
     """Return mmsegmentation's ICNet on ResNet-50: 47,827,833 parameters at 19 classes."""

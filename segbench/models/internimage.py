@@ -10,7 +10,7 @@ at 512 x 2048 (T, S, B), 640 x 2560 (L, XL) and 896 x 896 (H).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,11 @@ from segbench.models.backbones import Backbone, Features
 from segbench.models.pretrained import load_weights
 from segbench.models.registry import register_model
 from segbench.models.upernet import UPerNet
+
+PAPER = "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable Convolutions"
+YEAR = 2023
+TASK = "semantic"
+MIN_BATCH = 2
 
 STAGES = 4
 EPS = 1e-6
@@ -271,122 +276,66 @@ def internimage(size: str, *, weights: str = "none", drop_path: float = 0.0) -> 
     return backbone
 
 
-def _upernet(num_classes: int, size: str, weights: str, drop_path: float) -> UPerNet:
-    return UPerNet(num_classes, backbone=internimage(size, weights=weights, drop_path=drop_path))
+def _upernet(
+    num_classes: int, size: str, *, backbone_weights: str = "none", drop_path: float = 0.4
+) -> UPerNet:
+    backbone = internimage(size, weights=backbone_weights, drop_path=drop_path)
+    return UPerNet(num_classes, backbone=backbone)
 
 
 @register_model(
-    "upernet_internimage_t",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
-    display_name="UPerNet (InternImage-T)",
-    backbone="internimage_t",
-    min_batch=2,
+    "upernet_internimage_t", display_name="UPerNet (InternImage-T)", backbone="internimage_t"
 )
-def upernet_internimage_t(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.2
-) -> UPerNet:
+def upernet_internimage_t(num_classes: int, *, drop_path: float = 0.2, **options: Any) -> UPerNet:
     """Return UPerNet on InternImage-T: 59,077,148 parameters at 150 classes."""
-    return _upernet(num_classes, "t", backbone_weights, drop_path)
+    return _upernet(num_classes, "t", drop_path=drop_path, **options)
 
 
 @register_model(
-    "upernet_internimage_s",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
-    display_name="UPerNet (InternImage-S)",
-    backbone="internimage_s",
-    min_batch=2,
+    "upernet_internimage_s", display_name="UPerNet (InternImage-S)", backbone="internimage_s"
 )
-def upernet_internimage_s(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
-) -> UPerNet:
+def upernet_internimage_s(num_classes: int, *, drop_path: float = 0.3, **options: Any) -> UPerNet:
     """Return UPerNet on InternImage-S: 79,866,956 parameters at 150 classes."""
-    return _upernet(num_classes, "s", backbone_weights, drop_path)
+    return _upernet(num_classes, "s", drop_path=drop_path, **options)
 
 
 @register_model(
-    "upernet_internimage_b",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
-    display_name="UPerNet (InternImage-B)",
-    backbone="internimage_b",
-    min_batch=2,
+    "upernet_internimage_b", display_name="UPerNet (InternImage-B)", backbone="internimage_b"
 )
-def upernet_internimage_b(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_internimage_b(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on InternImage-B: 128,387,852 parameters at 150 classes."""
-    return _upernet(num_classes, "b", backbone_weights, drop_path)
+    return _upernet(num_classes, "b", **options)
 
 
 @register_model(
-    "upernet_internimage_l",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
-    display_name="UPerNet (InternImage-L)",
-    backbone="internimage_l",
-    min_batch=2,
+    "upernet_internimage_l", display_name="UPerNet (InternImage-L)", backbone="internimage_l"
 )
-def upernet_internimage_l(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_internimage_l(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on InternImage-L: 255,600,606 parameters at 150 classes."""
-    return _upernet(num_classes, "l", backbone_weights, drop_path)
+    return _upernet(num_classes, "l", **options)
 
 
 @register_model(
-    "upernet_internimage_xl",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
-    display_name="UPerNet (InternImage-XL)",
-    backbone="internimage_xl",
-    min_batch=2,
+    "upernet_internimage_xl", display_name="UPerNet (InternImage-XL)", backbone="internimage_xl"
 )
-def upernet_internimage_xl(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_internimage_xl(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on InternImage-XL: 367,733,000 parameters at 150 classes."""
-    return _upernet(num_classes, "xl", backbone_weights, drop_path)
+    return _upernet(num_classes, "xl", **options)
 
 
 @register_model(
-    "upernet_internimage_h",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
-    display_name="UPerNet (InternImage-H)",
-    backbone="internimage_h",
-    min_batch=2,
+    "upernet_internimage_h", display_name="UPerNet (InternImage-H)", backbone="internimage_h"
 )
-def upernet_internimage_h(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_internimage_h(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on InternImage-H: 1,120,338,396 parameters at 150 classes."""
-    return _upernet(num_classes, "h", backbone_weights, drop_path)
+    return _upernet(num_classes, "h", **options)
 
 
 @register_model(
     "upernet_internimage_tiny",
-    task="semantic",
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
-    year=2023,
     display_name="UPerNet (InternImage, tiny)",
     backbone="internimage",
     size="tiny",
-    min_batch=2,
 )
 def upernet_internimage_tiny(num_classes: int, *, width: int = 48) -> UPerNet:
     """Return a small UPerNet on a small InternImage for a CPU."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,14 @@ from segbench.layers.conv import ConvNormAct, resize
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.mix_transformer import MiT, create_mit
 from segbench.models.registry import register_model
+
+PAPER = (
+    "Lawin Transformer: Improving Semantic Segmentation Transformer with Multi-Scale "
+    "Representations via Large Window Attention"
+)
+YEAR = 2022
+TASK = "semantic"
+MIN_BATCH = 2
 
 SIDE = 8
 """Cells a side of a window and of its pooled context."""
@@ -219,72 +228,32 @@ class Lawin(SemanticModel):
         return {"logits": resize(scores, (images.shape[-2], images.shape[-1]))}
 
 
-def _lawin(num_classes: int, name: str, *, weights: str, drop_path: float) -> Lawin:
-    return Lawin(num_classes, backbone=create_mit(name, weights=weights, drop_path=drop_path))
-
-
-@register_model(
-    "lawin_mit_b2",
-    task="semantic",
-    paper="Lawin Transformer: Improving Semantic Segmentation Transformer with Multi-Scale "
-    "Representations via Large Window Attention",
-    year=2022,
-    display_name="Lawin (MiT-B2)",
-    backbone="mit_b2",
-    min_batch=2,
-)
-def lawin_mit_b2(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
+def _lawin(
+    num_classes: int, name: str, *, backbone_weights: str = "none", drop_path: float = 0.1
 ) -> Lawin:
+    backbone = create_mit(name, weights=backbone_weights, drop_path=drop_path)
+    return Lawin(num_classes, backbone=backbone)
+
+
+@register_model("lawin_mit_b2", display_name="Lawin (MiT-B2)", backbone="mit_b2")
+def lawin_mit_b2(num_classes: int, **options: Any) -> Lawin:
     """Return Lawin on MiT-B2: 30,253,190 parameters at 150 classes."""
-    return _lawin(num_classes, "mit_b2", weights=backbone_weights, drop_path=drop_path)
+    return _lawin(num_classes, "mit_b2", **options)
 
 
-@register_model(
-    "lawin_mit_b3",
-    task="semantic",
-    paper="Lawin Transformer: Improving Semantic Segmentation Transformer with Multi-Scale "
-    "Representations via Large Window Attention",
-    year=2022,
-    display_name="Lawin (MiT-B3)",
-    backbone="mit_b3",
-    min_batch=2,
-)
-def lawin_mit_b3(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> Lawin:
+@register_model("lawin_mit_b3", display_name="Lawin (MiT-B3)", backbone="mit_b3")
+def lawin_mit_b3(num_classes: int, **options: Any) -> Lawin:
     """Return Lawin on MiT-B3: 50,129,030 parameters at 150 classes."""
-    return _lawin(num_classes, "mit_b3", weights=backbone_weights, drop_path=drop_path)
+    return _lawin(num_classes, "mit_b3", **options)
 
 
-@register_model(
-    "lawin_mit_b5",
-    task="semantic",
-    paper="Lawin Transformer: Improving Semantic Segmentation Transformer with Multi-Scale "
-    "Representations via Large Window Attention",
-    year=2022,
-    display_name="Lawin (MiT-B5)",
-    backbone="mit_b5",
-    min_batch=2,
-)
-def lawin_mit_b5(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> Lawin:
+@register_model("lawin_mit_b5", display_name="Lawin (MiT-B5)", backbone="mit_b5")
+def lawin_mit_b5(num_classes: int, **options: Any) -> Lawin:
     """Return Lawin on MiT-B5: 87,499,910 parameters at 150 classes."""
-    return _lawin(num_classes, "mit_b5", weights=backbone_weights, drop_path=drop_path)
+    return _lawin(num_classes, "mit_b5", **options)
 
 
-@register_model(
-    "lawin_tiny",
-    task="semantic",
-    paper="Lawin Transformer: Improving Semantic Segmentation Transformer with Multi-Scale "
-    "Representations via Large Window Attention",
-    year=2022,
-    display_name="Lawin (tiny)",
-    backbone="mit_tiny",
-    size="tiny",
-    min_batch=2,
-)
+@register_model("lawin_tiny", display_name="Lawin (tiny)", backbone="mit_tiny", size="tiny")
 def lawin_tiny(num_classes: int, *, linear: int = 64) -> Lawin:
     """Return a small Lawin for a CPU, on maps of strides 2 to 16; 128 channels is the least."""
     backbone = create_mit("mit_tiny")

@@ -54,6 +54,10 @@ from segbench.models.parts.lpsnet_heads import PointBoxHead, context_top
 from segbench.models.parts.lpsnet_samples import Points, SampleRule, Samples
 from segbench.models.registry import register_model
 
+PAPER = "LPSNet: A Lightweight Solution for Fast Panoptic Segmentation"
+YEAR = 2021
+TASK = "panoptic"
+
 SEMANTIC_STRIDE = 4
 
 
@@ -252,14 +256,7 @@ def _of_their_class(instances: Instances, labels: IntArray) -> Instances:
     )
 
 
-@register_model(
-    "lpsnet_resnet50",
-    task="panoptic",
-    paper="LPSNet: A Lightweight Solution for Fast Panoptic Segmentation",
-    year=2021,
-    display_name="LPSNet",
-    backbone="ResNet-50 FPN",
-)
+@register_model("lpsnet_resnet50", display_name="LPSNet", backbone="ResNet-50 FPN")
 def lpsnet_resnet50(
     num_things: int,
     num_stuff: int,
@@ -292,14 +289,7 @@ def lpsnet_resnet50(
     return _on(backbone, num_things, num_stuff, top=top, convs=4, **choices)
 
 
-@register_model(
-    "lpsnet_lite0",
-    task="panoptic",
-    paper="LPSNet: A Lightweight Solution for Fast Panoptic Segmentation",
-    year=2021,
-    display_name="LPSNet",
-    backbone="EfficientNet-Lite0 FPN",
-)
+@register_model("lpsnet_lite0", display_name="LPSNet", backbone="EfficientNet-Lite0 FPN")
 def lpsnet_lite0(
     num_things: int,
     num_stuff: int,
@@ -322,15 +312,7 @@ def lpsnet_lite0(
     return _on(backbone, num_things, num_stuff, top=top, convs=2, **choices)
 
 
-@register_model(
-    "lpsnet_tiny",
-    task="panoptic",
-    paper="LPSNet: A Lightweight Solution for Fast Panoptic Segmentation",
-    year=2021,
-    display_name="LPSNet (tiny)",
-    backbone="residual trunk",
-    size="tiny",
-)
+@register_model("lpsnet_tiny", display_name="LPSNet (tiny)", backbone="residual trunk", size="tiny")
 def lpsnet_tiny(
     num_things: int,
     num_stuff: int,

@@ -42,6 +42,14 @@ from segbench.models.parts.mask2former_transformer import QueryDecoder
 from segbench.models.parts.swin import OutputNorms, create_swin
 from segbench.models.registry import register_model
 
+PAPER = "Masked-attention Mask Transformer for Universal Image Segmentation"
+YEAR = 2022
+TASK = "panoptic"
+ALSO = ("semantic", "instance")
+INTERNIMAGE = (
+    "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable Convolutions"
+)
+
 MAPS = ("stride4", "stride8", "stride16", "stride32")
 DIVISOR = 32
 
@@ -262,15 +270,7 @@ class TinyBackbone(Backbone):
         return {**maps, "stride32": self.deeper(maps["stride16"])}
 
 
-@register_model(
-    "mask2former_resnet50",
-    task="panoptic",
-    also=("semantic", "instance"),
-    paper="Masked-attention Mask Transformer for Universal Image Segmentation",
-    year=2022,
-    display_name="Mask2Former",
-    backbone="resnet50",
-)
+@register_model("mask2former_resnet50", display_name="Mask2Former", backbone="resnet50")
 def mask2former_resnet50(
     num_things: int,
     num_stuff: int,
@@ -292,15 +292,7 @@ def mask2former_resnet50(
     return Mask2Former(backbone, num_things, num_stuff, queries=queries)
 
 
-@register_model(
-    "mask2former_swin_t",
-    task="panoptic",
-    also=("semantic", "instance"),
-    paper="Masked-attention Mask Transformer for Universal Image Segmentation",
-    year=2022,
-    display_name="Mask2Former (Swin-T)",
-    backbone="swin_t",
-)
+@register_model("mask2former_swin_t", display_name="Mask2Former (Swin-T)", backbone="swin_t")
 def mask2former_swin_t(
     num_things: int,
     num_stuff: int,
@@ -324,10 +316,7 @@ def mask2former_swin_t(
 
 @register_model(
     "mask2former_internimage_h",
-    task="panoptic",
-    also=("semantic", "instance"),
-    paper="InternImage: Exploring Large-Scale Vision Foundation Models "
-    "with Deformable Convolutions",
+    paper=INTERNIMAGE,
     year=2023,
     display_name="Mask2Former (InternImage-H)",
     backbone="internimage_h",
@@ -361,15 +350,7 @@ def mask2former_internimage_h(
     )
 
 
-@register_model(
-    "mask2former_lite0",
-    task="panoptic",
-    also=("semantic", "instance"),
-    paper="Masked-attention Mask Transformer for Universal Image Segmentation",
-    year=2022,
-    display_name="Mask2Former",
-    backbone="efficientnet_lite0",
-)
+@register_model("mask2former_lite0", display_name="Mask2Former", backbone="efficientnet_lite0")
 def mask2former_lite0(
     num_things: int,
     num_stuff: int,
@@ -403,14 +384,7 @@ def mask2former_lite0(
 
 
 @register_model(
-    "mask2former_tiny",
-    task="panoptic",
-    also=("semantic", "instance"),
-    paper="Masked-attention Mask Transformer for Universal Image Segmentation",
-    year=2022,
-    display_name="Mask2Former (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
+    "mask2former_tiny", display_name="Mask2Former (tiny)", backbone="residual_trunk", size="tiny"
 )
 def mask2former_tiny(
     num_things: int,

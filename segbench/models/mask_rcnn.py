@@ -38,18 +38,15 @@ from segbench.models.bases.detection import ThingBoxPredictor, ThingMaskPredicto
 from segbench.models.parts.feature_pyramid import BackbonePyramid, TrunkPyramid
 from segbench.models.registry import register_model
 
+PAPER = "Mask R-CNN"
+YEAR = 2017
+TASK = "instance"
+
 LEVELS = ("0", "1", "2", "3")
 """Pyramid levels of a full network that regions are pooled from."""
 
 
-@register_model(
-    "mask_rcnn_resnet50_fpn",
-    task="instance",
-    paper="Mask R-CNN",
-    year=2017,
-    display_name="Mask R-CNN",
-    backbone="ResNet-50 FPN",
-)
+@register_model("mask_rcnn_resnet50_fpn", display_name="Mask R-CNN", backbone="ResNet-50 FPN")
 def mask_rcnn_resnet50_fpn(num_classes: int, **options: Any) -> TwoStageDetector:
     """Build Mask R-CNN on ResNet-50 with P2-P6.
 
@@ -61,27 +58,13 @@ def mask_rcnn_resnet50_fpn(num_classes: int, **options: Any) -> TwoStageDetector
     return _full("resnet50", num_classes, **options)
 
 
-@register_model(
-    "mask_rcnn_resnet101_fpn",
-    task="instance",
-    paper="Mask R-CNN",
-    year=2017,
-    display_name="Mask R-CNN",
-    backbone="ResNet-101 FPN",
-)
+@register_model("mask_rcnn_resnet101_fpn", display_name="Mask R-CNN", backbone="ResNet-101 FPN")
 def mask_rcnn_resnet101_fpn(num_classes: int, **options: Any) -> TwoStageDetector:
     """Build Mask R-CNN on ResNet-101 with P2-P6; arguments as for ResNet-50."""
     return _full("resnet101", num_classes, **options)
 
 
-@register_model(
-    "mask_rcnn_resnet50_fpn_v2",
-    task="instance",
-    paper="Mask R-CNN",
-    year=2017,
-    display_name="Mask R-CNN v2",
-    backbone="ResNet-50 FPN",
-)
+@register_model("mask_rcnn_resnet50_fpn_v2", display_name="Mask R-CNN v2", backbone="ResNet-50 FPN")
 def mask_rcnn_resnet50_fpn_v2(num_classes: int, **options: Any) -> TwoStageDetector:
     """Build torchvision's second version: BatchNorm that learns, deeper heads.
 
@@ -104,13 +87,7 @@ def mask_rcnn_resnet50_fpn_v2(num_classes: int, **options: Any) -> TwoStageDetec
 
 
 @register_model(
-    "mask_rcnn_tiny",
-    task="instance",
-    paper="Mask R-CNN",
-    year=2017,
-    display_name="Mask R-CNN (tiny)",
-    backbone="residual trunk",
-    size="tiny",
+    "mask_rcnn_tiny", display_name="Mask R-CNN (tiny)", backbone="residual trunk", size="tiny"
 )
 def mask_rcnn_tiny(
     num_classes: int,
@@ -134,9 +111,6 @@ def mask_rcnn_tiny(
 
 @register_model(
     "mask_rcnn_tiny_roipool",
-    task="instance",
-    paper="Mask R-CNN",
-    year=2017,
     display_name="Mask R-CNN (tiny, RoIPool)",
     backbone="residual trunk",
     size="tiny",
@@ -146,14 +120,7 @@ def mask_rcnn_tiny_roipool(num_classes: int, **options: Any) -> TwoStageDetector
     return mask_rcnn_tiny(num_classes, roi="pool", **options)
 
 
-@register_model(
-    "mask_rcnn_lite0_fpn",
-    task="instance",
-    paper="Mask R-CNN",
-    year=2017,
-    display_name="Mask R-CNN",
-    backbone="EfficientNet-Lite0 FPN",
-)
+@register_model("mask_rcnn_lite0_fpn", display_name="Mask R-CNN", backbone="EfficientNet-Lite0 FPN")
 def mask_rcnn_lite0_fpn(
     num_classes: int,
     *,

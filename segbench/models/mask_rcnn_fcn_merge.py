@@ -36,6 +36,10 @@ from segbench.models.pspnet import pspnet_resnet50, pspnet_tiny
 from segbench.models.registry import register_model
 from segbench.models.torchvision_references import torchvision_fcn_resnet50
 
+PAPER = "Panoptic Segmentation"
+YEAR = 2019
+TASK = "panoptic"
+
 
 class TwoNetworks(MergedPrediction, nn.Module):
     """A detector and a semantic network side by side; ``merge`` joins what they say.
@@ -124,9 +128,6 @@ class TwoNetworks(MergedPrediction, nn.Module):
 
 @register_model(
     "mask_rcnn_fcn_merge",
-    task="panoptic",
-    paper="Panoptic Segmentation",
-    year=2019,
     display_name="Mask R-CNN + FCN, merged",
     backbone="ResNet-50 FPN and dilated ResNet-50",
 )
@@ -166,9 +167,6 @@ def mask_rcnn_fcn_merge(
 
 @register_model(
     "mask_rcnn_fcn_merge_tiny",
-    task="panoptic",
-    paper="Panoptic Segmentation",
-    year=2019,
     display_name="Mask R-CNN + FCN, merged (tiny)",
     backbone="two residual trunks",
     size="tiny",

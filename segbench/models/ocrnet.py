@@ -19,6 +19,10 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.hrnet import HRNetV2, fcn_head, hrnet, tiny_network
 from segbench.models.registry import register_model
 
+PAPER = "Object-Contextual Representations for Semantic Segmentation"
+YEAR = 2020
+TASK = "semantic"
+
 CHANNELS, KEY_CHANNELS = 512, 256
 
 
@@ -126,40 +130,19 @@ def _projection(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-@register_model(
-    "ocrnet_hrnet_w18",
-    task="semantic",
-    paper="Object-Contextual Representations for Semantic Segmentation",
-    year=2020,
-    display_name="OCRNet (HRNetV2-W18)",
-    backbone="hrnet_w18",
-)
+@register_model("ocrnet_hrnet_w18", display_name="OCRNet (HRNetV2-W18)", backbone="hrnet_w18")
 def ocrnet_hrnet_w18(num_classes: int, *, backbone_weights: str = "none") -> OCRNet:
     """Return OCRNet on HRNetV2-W18: 12,080,036 parameters at 19 classes."""
     return OCRNet(num_classes, network=hrnet(18, weights=backbone_weights))
 
 
-@register_model(
-    "ocrnet_hrnet_w48",
-    task="semantic",
-    paper="Object-Contextual Representations for Semantic Segmentation",
-    year=2020,
-    display_name="OCRNet (HRNetV2-W48)",
-    backbone="hrnet_w48",
-)
+@register_model("ocrnet_hrnet_w48", display_name="OCRNet (HRNetV2-W48)", backbone="hrnet_w48")
 def ocrnet_hrnet_w48(num_classes: int, *, backbone_weights: str = "none") -> OCRNet:
     """Return OCRNet on HRNetV2-W48: 70,371,446 parameters at 19 classes."""
     return OCRNet(num_classes, network=hrnet(48, weights=backbone_weights))
 
 
-@register_model(
-    "ocrnet_tiny",
-    task="semantic",
-    paper="Object-Contextual Representations for Semantic Segmentation",
-    year=2020,
-    display_name="OCRNet (tiny)",
-    size="tiny",
-)
+@register_model("ocrnet_tiny", display_name="OCRNet (tiny)", size="tiny")
 def ocrnet_tiny(num_classes: int, *, width: int = 24) -> OCRNet:
     """Return a small OCRNet for a CPU."""
     return OCRNet(num_classes, network=tiny_network(width), channels=48, key_channels=24)

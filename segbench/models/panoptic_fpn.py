@@ -37,6 +37,10 @@ from segbench.models.mask_rcnn import small_parts, tiny_anchors
 from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, TrunkPyramid
 from segbench.models.registry import register_model
 
+PAPER = "Panoptic Feature Pyramid Networks"
+YEAR = 2019
+TASK = "panoptic"
+
 THING = 0
 """Output of the semantic branch that stands for all things; stuff follows from 1."""
 
@@ -190,14 +194,7 @@ class PanopticFPN(MergedPrediction, TwoStageDetector):
         return best.astype(np.uint8 if best.max(initial=0) < IGNORE_INDEX else np.uint16)
 
 
-@register_model(
-    "panoptic_fpn_resnet50",
-    task="panoptic",
-    paper="Panoptic Feature Pyramid Networks",
-    year=2019,
-    display_name="Panoptic FPN",
-    backbone="ResNet-50 FPN",
-)
+@register_model("panoptic_fpn_resnet50", display_name="Panoptic FPN", backbone="ResNet-50 FPN")
 def panoptic_fpn_resnet50(num_things: int, num_stuff: int, **options: Any) -> PanopticFPN:
     """Build Panoptic FPN on ResNet-50.
 
@@ -209,26 +206,14 @@ def panoptic_fpn_resnet50(num_things: int, num_stuff: int, **options: Any) -> Pa
     return _full("resnet50", num_things, num_stuff, **options)
 
 
-@register_model(
-    "panoptic_fpn_resnet101",
-    task="panoptic",
-    paper="Panoptic Feature Pyramid Networks",
-    year=2019,
-    display_name="Panoptic FPN",
-    backbone="ResNet-101 FPN",
-)
+@register_model("panoptic_fpn_resnet101", display_name="Panoptic FPN", backbone="ResNet-101 FPN")
 def panoptic_fpn_resnet101(num_things: int, num_stuff: int, **options: Any) -> PanopticFPN:
     """Build Panoptic FPN on ResNet-101; arguments as for ResNet-50."""
     return _full("resnet101", num_things, num_stuff, **options)
 
 
 @register_model(
-    "panoptic_fpn_lite0",
-    task="panoptic",
-    paper="Panoptic Feature Pyramid Networks",
-    year=2019,
-    display_name="Panoptic FPN",
-    backbone="EfficientNet-Lite0 FPN",
+    "panoptic_fpn_lite0", display_name="Panoptic FPN", backbone="EfficientNet-Lite0 FPN"
 )
 def panoptic_fpn_lite0(
     num_things: int,
@@ -262,13 +247,7 @@ def panoptic_fpn_lite0(
 
 
 @register_model(
-    "panoptic_fpn_tiny",
-    task="panoptic",
-    paper="Panoptic Feature Pyramid Networks",
-    year=2019,
-    display_name="Panoptic FPN (tiny)",
-    backbone="residual trunk",
-    size="tiny",
+    "panoptic_fpn_tiny", display_name="Panoptic FPN (tiny)", backbone="residual trunk", size="tiny"
 )
 def panoptic_fpn_tiny(
     num_things: int,

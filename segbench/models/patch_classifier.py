@@ -22,6 +22,10 @@ from segbench.models.bases.semantic import SemanticModel, SemanticTargets
 from segbench.models.pretrained import classifier_state
 from segbench.models.registry import register_model
 
+PAPER = "Deep Neural Networks Segment Neuronal Membranes in Electron Microscopy Images"
+YEAR = 2012
+TASK = "semantic"
+
 WINDOWS_AT_ONCE = 256
 """Windows of one pass through the classifier; bounds the memory."""
 
@@ -171,12 +175,7 @@ def _torchvision_classifier(name: str, num_classes: int, weights: str) -> nn.Mod
 
 
 @register_model(
-    "patch_classifier_vgg16",
-    task="semantic",
-    paper="Deep Neural Networks Segment Neuronal Membranes in Electron Microscopy Images",
-    year=2012,
-    display_name="Patch classifier (VGG-16)",
-    backbone="vgg16",
+    "patch_classifier_vgg16", display_name="Patch classifier (VGG-16)", backbone="vgg16"
 )
 def patch_classifier_vgg16(
     num_classes: int, *, stride: int = 16, backbone_weights: str = "none"
@@ -187,12 +186,7 @@ def patch_classifier_vgg16(
 
 
 @register_model(
-    "patch_classifier_resnet18",
-    task="semantic",
-    paper="Deep Neural Networks Segment Neuronal Membranes in Electron Microscopy Images",
-    year=2012,
-    display_name="Patch classifier (ResNet-18)",
-    backbone="resnet18",
+    "patch_classifier_resnet18", display_name="Patch classifier (ResNet-18)", backbone="resnet18"
 )
 def patch_classifier_resnet18(
     num_classes: int, *, stride: int = 16, backbone_weights: str = "none"
@@ -202,14 +196,7 @@ def patch_classifier_resnet18(
     return PatchClassifier(classifier, num_classes, window=224, stride=stride)
 
 
-@register_model(
-    "patch_classifier_tiny",
-    task="semantic",
-    paper="Deep Neural Networks Segment Neuronal Membranes in Electron Microscopy Images",
-    year=2012,
-    display_name="Patch classifier (tiny)",
-    size="tiny",
-)
+@register_model("patch_classifier_tiny", display_name="Patch classifier (tiny)", size="tiny")
 def patch_classifier_tiny(
     num_classes: int, *, stride: int = 4, width: int = 24, training_windows: int = 16
 ) -> PatchClassifier:

@@ -20,6 +20,11 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models.registry import register_model
 
+PAPER = "Pyramid Scene Parsing Network"
+YEAR = 2017
+TASK = "semantic"
+MIN_BATCH = 2
+
 DROPOUT = 0.1
 
 
@@ -66,44 +71,19 @@ class PSPNet(SemanticModel):
         return outputs
 
 
-@register_model(
-    "pspnet_resnet50",
-    task="semantic",
-    paper="Pyramid Scene Parsing Network",
-    year=2017,
-    display_name="PSPNet (ResNet-50)",
-    backbone="resnet50_v1s",
-    min_batch=2,
-)
+@register_model("pspnet_resnet50", display_name="PSPNet (ResNet-50)", backbone="resnet50_v1s")
 def pspnet_resnet50(num_classes: int, **options: Any) -> PSPNet:
     """Return PSPNet on ResNet-50: 49,080,038 parameters at 19 classes."""
     return PSPNet(num_classes, backbone="resnet50_v1s", **options)
 
 
-@register_model(
-    "pspnet_resnet101",
-    task="semantic",
-    paper="Pyramid Scene Parsing Network",
-    year=2017,
-    display_name="PSPNet (ResNet-101)",
-    backbone="resnet101_v1s",
-    min_batch=2,
-)
+@register_model("pspnet_resnet101", display_name="PSPNet (ResNet-101)", backbone="resnet101_v1s")
 def pspnet_resnet101(num_classes: int, **options: Any) -> PSPNet:
     """Return PSPNet on ResNet-101: 68,072,166 parameters at 19 classes."""
     return PSPNet(num_classes, backbone="resnet101_v1s", **options)
 
 
-@register_model(
-    "pspnet_tiny",
-    task="semantic",
-    paper="Pyramid Scene Parsing Network",
-    year=2017,
-    display_name="PSPNet (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-    min_batch=2,
-)
+@register_model("pspnet_tiny", display_name="PSPNet (tiny)", backbone="residual_trunk", size="tiny")
 def pspnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
     """Return a small PSPNet for a CPU."""
 
@@ -115,12 +95,8 @@ def pspnet_tiny(num_classes: int, *, width: int = WIDTH) -> TinyNetwork:
 
 @register_model(
     "pspnet_efficientnet_lite0",
-    task="semantic",
-    paper="Pyramid Scene Parsing Network",
-    year=2017,
     display_name="PSPNet (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
-    min_batch=2,
 )
 def pspnet_efficientnet_lite0(num_classes: int, *, backbone_weights: str = "none") -> TinyNetwork:
     """Return a narrow PSPNet head on EfficientNet-Lite0, with scores of strides 8 and 4."""

@@ -2,7 +2,10 @@
 
 ``segbench models`` and the workflow must know every model without importing torch, so the
 list comes from the ``@register_model(...)`` decorators in the source files of
-``segbench/models``, whose arguments are literals. Building a model imports its one file.
+``segbench/models``, whose arguments are literals or constants of the file. What the models of a
+file share stands once at its top: ``PAPER = "..."``, ``YEAR = 2015``, ``TASK = "semantic"``,
+and where needed ``ALSO`` and ``MIN_BATCH``. A decorator states what differs. Building a model
+imports its one file.
 
 Folders named in the environment variable ``SEGBENCH_MODELS_PATH`` (separated as in PATH)
 are searched too: an architecture of your own is one file there.
@@ -15,7 +18,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +30,22 @@ from segbench.core.types import Task
 
 MODELS_FOLDER = Path(__file__).parent
 PATH_VARIABLE = "SEGBENCH_MODELS_PATH"
+SHARED = ("TASK", "ALSO", "PAPER", "YEAR", "MIN_BATCH")
+"""Constants at the top of a file that its decorators need not repeat."""
+_TASKS: tuple[str, ...] = get_args(Task)
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_NUMBER = (lambda value: isinstance(value, int), "a number")
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("id", "paper", "display_name", "backbone"), _TEXT),
+    **dict.fromkeys(("year", "min_batch"), _NUMBER),
+    "task": (lambda value: value in _TASKS, f"one of {', '.join(_TASKS)}"),
+    "also": (
+        lambda value: isinstance(value, tuple | list) and all(task in _TASKS for task in value),
+        f"a tuple of {', '.join(_TASKS)}",
+    ),
+    "size": (lambda value: value in ("full", "tiny"), "'full' or 'tiny'"),
+}
+"""By field: whether the list of models could show a value, and what it should be."""
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 _builders: dict[tuple[str, Path], Callable[..., Any]] = {}
@@ -84,19 +103,23 @@ class ModelInfo:
 def register_model(
     model_id: str,
     *,
-    task: Task,
-    paper: str,
-    year: int,
     display_name: str,
+    task: Task | None = None,
+    paper: str | None = None,
+    year: int | None = None,
     backbone: str = "",
     size: Literal["full", "tiny"] = "full",
     deep: bool = True,
-    also: tuple[Task, ...] = (),
-    min_batch: int = 1,
+    also: tuple[Task, ...] | None = None,
+    min_batch: int | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of ``model_id``.
 
-    Every argument must be a literal: the list of models is read without running the file.
+    The list of models is read without running the file. So every argument is a literal, or the
+    name of a constant that the file sets to a literal at its top. ``task``, ``also``, ``paper``,
+    ``year`` and ``min_batch`` default to the constants ``TASK``, ``ALSO``, ``PAPER``, ``YEAR`` and
+    ``MIN_BATCH`` of the file; without them ``also`` is empty and ``min_batch`` 1.
+
     Builders of semantic and instance models take ``num_classes`` first, those of panoptic
     models ``num_things, num_stuff``; all take keyword options after it.
     """
@@ -169,7 +192,7 @@ def builder_of(model_id: str) -> Callable[..., Any]:
     if key not in _builders:
         raise ConfigError(
             f"{source}: importing it registers no model '{model_id}'",
-            fix="decorate the builder with segbench.models.registry.register_model",
+            fix="decorate the builder with segbench.models.register_model",
         )
     return _builders[key]
 
@@ -195,9 +218,10 @@ def _readable(source: Path) -> tuple[ModelInfo, ...]:
 def _scan(source: Path, modified_ns: int) -> tuple[ModelInfo, ...]:
     """Return the models of a file; a plan asks for them once an experiment."""
     tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
+    constants = dict(_constants(tree))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return tuple(
-        _read_decorator(decorator, source)
+        _read_decorator(decorator, constants, source)
         for function in functions
         for decorator in function.decorator_list
         if isinstance(decorator, ast.Call)
@@ -206,40 +230,50 @@ def _scan(source: Path, modified_ns: int) -> tuple[ModelInfo, ...]:
     )
 
 
-def _read_decorator(call: ast.Call, source: Path) -> ModelInfo:
+def _constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the names that a file assigns at its top, and their values unread."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from ((t.id, node.value) for t in targets if isinstance(t, ast.Name))
+
+
+def _read_decorator(call: ast.Call, constants: dict[str, ast.expr], source: Path) -> ModelInfo:
+    place = f"{source}:{call.lineno}: @register_model"
+    stated = {name.lower(): constants[name] for name in SHARED if name in constants}
+    stated |= {str(keyword.arg): keyword.value for keyword in call.keywords}
+    for name in ("task", "paper", "year"):
+        if name not in stated:
+            raise ConfigError(f"{place} states no {name}, and the file has no {name.upper()}")
+    if not call.args:
+        raise ConfigError(f"{place} needs an id")
+    stated["id"] = call.args[0]
+    fields = {name: _literal(name, node, constants, source) for name, node in stated.items()}
+    fields = {"backbone": "", "size": "full", **fields}
     try:
-        fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        model_id = ast.literal_eval(call.args[0])
-        _check_types(model_id, fields)
-        return ModelInfo(
-            id=model_id,
-            family=source.stem,
-            source=str(source),
-            backbone=fields.pop("backbone", ""),
-            size=fields.pop("size", "full"),
-            **fields,
-        )
-    except (ValueError, IndexError, TypeError) as error:
-        raise ConfigError(
-            f"{source}:{call.lineno}: @register_model needs an id and literal "
-            f"task, paper, year, display_name: {error}"
-        ) from error
+        return ModelInfo(family=source.stem, source=str(source), **fields)
+    except TypeError as error:
+        raise ConfigError(f"{place}: {error}") from error
 
 
-def _check_types(model_id: Any, fields: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for a value that the list of models could not show."""
-    given = {"id": model_id, **fields}
-    for key in ("id", "task", "paper", "display_name", "backbone", "size"):
-        if not isinstance(given.get(key, ""), str):
-            raise ValueError(f"{key} is {given[key]!r}, expected a text")
-    for key in ("year", "min_batch"):
-        if not isinstance(given.get(key, 0), int):
-            raise ValueError(f"{key} is {given[key]!r}, expected a number")
-    for task in (given.get("task", "semantic"), *given.get("also", ())):
-        if task not in get_args(Task):
-            raise ValueError(f"task is {task!r}, expected one of {', '.join(get_args(Task))}")
-    if given.get("size", "full") not in ("full", "tiny"):
-        raise ValueError(f"size is {given['size']!r}, expected 'full' or 'tiny'")
+def _literal(name: str, node: ast.expr, constants: dict[str, ast.expr], source: Path) -> Any:
+    """Return the value of a field, which may stand in a constant of the file.
+
+    Raises:
+        ConfigError: It is no literal, or the list of models could not show it.
+    """
+    if isinstance(node, ast.Name):
+        node = constants.get(node.id, node)
+    place = f"{source}:{node.lineno}: @register_model"
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError) as error:
+        found = ast.unparse(node)
+        raise ConfigError(f"{place} needs a literal {name}, found {found}") from error
+    is_valid, expected = _KINDS.get(name, (None, ""))
+    if is_valid is not None and not is_valid(value):
+        raise ConfigError(f"{place}: {name} is {value!r}, expected {expected}")
+    return value
 
 
 def _import_source(source: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ from segbench.models.backbones import Backbone, Features
 from segbench.models.pretrained import load_weights
 from segbench.models.registry import register_model
 from segbench.models.upernet import UPerNet
+
+PAPER = "Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs"
+YEAR = 2022
+TASK = "semantic"
+MIN_BATCH = 2
 
 DEPTHS = (2, 2, 18, 2)
 KERNELS = (31, 29, 27, 13)
@@ -137,66 +143,39 @@ def conv_norm(
 
 
 def _upernet(
-    num_classes: int, size: str, *, weights: str, drop_path: float, merged: bool
+    num_classes: int,
+    size: str,
+    *,
+    drop_path: float,
+    backbone_weights: str = "none",
+    merged: bool = False,
 ) -> UPerNet:
     backbone = RepLKNet(WIDTHS[size], drop_path=drop_path, merged=merged)
-    load_weights(backbone, weights)
+    load_weights(backbone, backbone_weights)
     return UPerNet(num_classes, backbone=backbone)
 
 
 @register_model(
-    "upernet_replknet31b",
-    task="semantic",
-    paper="Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
-    year=2022,
-    display_name="UPerNet (RepLKNet-31B)",
-    backbone="replknet31b",
-    min_batch=2,
+    "upernet_replknet31b", display_name="UPerNet (RepLKNet-31B)", backbone="replknet31b"
 )
-def upernet_replknet31b(
-    num_classes: int,
-    *,
-    backbone_weights: str = "none",
-    drop_path: float = 0.5,
-    merged: bool = False,
-) -> UPerNet:
+def upernet_replknet31b(num_classes: int, *, drop_path: float = 0.5, **options: Any) -> UPerNet:
     """Return UPerNet on RepLKNet-31B: 113,371,820 parameters at 150 classes."""
-    return _upernet(
-        num_classes, "31b", weights=backbone_weights, drop_path=drop_path, merged=merged
-    )
+    return _upernet(num_classes, "31b", drop_path=drop_path, **options)
 
 
 @register_model(
-    "upernet_replknet31l",
-    task="semantic",
-    paper="Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
-    year=2022,
-    display_name="UPerNet (RepLKNet-31L)",
-    backbone="replknet31l",
-    min_batch=2,
+    "upernet_replknet31l", display_name="UPerNet (RepLKNet-31L)", backbone="replknet31l"
 )
-def upernet_replknet31l(
-    num_classes: int,
-    *,
-    backbone_weights: str = "none",
-    drop_path: float = 0.3,
-    merged: bool = False,
-) -> UPerNet:
+def upernet_replknet31l(num_classes: int, *, drop_path: float = 0.3, **options: Any) -> UPerNet:
     """Return UPerNet on RepLKNet-31L: 209,892,716 parameters at 150 classes."""
-    return _upernet(
-        num_classes, "31l", weights=backbone_weights, drop_path=drop_path, merged=merged
-    )
+    return _upernet(num_classes, "31l", drop_path=drop_path, **options)
 
 
 @register_model(
     "upernet_replknet_tiny",
-    task="semantic",
-    paper="Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
-    year=2022,
     display_name="UPerNet (RepLKNet, tiny)",
     backbone="replknet",
     size="tiny",
-    min_batch=2,
 )
 def upernet_replknet_tiny(num_classes: int, *, width: int = 48, merged: bool = False) -> UPerNet:
     """Return a small UPerNet on a small RepLKNet for a CPU."""

@@ -10,6 +10,7 @@ convolution with BatchNorm): 3,752,694 (B0), 27,461,974 (B2) and 84,708,694 (B5)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from segbench.layers.conv import ConvNormAct, resize
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.mix_transformer import MiT, create_mit
 from segbench.models.registry import register_model
+
+PAPER = "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers"
+YEAR = 2021
+TASK = "semantic"
 
 DROPOUT = 0.1
 
@@ -76,123 +81,54 @@ class SegFormer(SemanticModel):
 
 
 def _segformer(
-    num_classes: int, name: str, *, width: int, weights: str, drop_path: float
+    num_classes: int,
+    name: str,
+    *,
+    width: int,
+    backbone_weights: str = "none",
+    drop_path: float = 0.1,
 ) -> SegFormer:
-    backbone = create_mit(name, weights=weights, drop_path=drop_path)
+    backbone = create_mit(name, weights=backbone_weights, drop_path=drop_path)
     return SegFormer(num_classes, backbone=backbone, width=width)
 
 
-@register_model(
-    "segformer_b0",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer-B0",
-    backbone="mit_b0",
-)
-def segformer_b0(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> SegFormer:
+@register_model("segformer_b0", display_name="SegFormer-B0", backbone="mit_b0")
+def segformer_b0(num_classes: int, **options: Any) -> SegFormer:
     """Return SegFormer-B0: 3,752,694 parameters at 150 classes."""
-    return _segformer(
-        num_classes, "mit_b0", width=256, weights=backbone_weights, drop_path=drop_path
-    )
+    return _segformer(num_classes, "mit_b0", width=256, **options)
 
 
-@register_model(
-    "segformer_b1",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer-B1",
-    backbone="mit_b1",
-)
-def segformer_b1(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> SegFormer:
+@register_model("segformer_b1", display_name="SegFormer-B1", backbone="mit_b1")
+def segformer_b1(num_classes: int, **options: Any) -> SegFormer:
     """Return SegFormer-B1: 13,715,798 parameters at 150 classes."""
-    return _segformer(
-        num_classes, "mit_b1", width=256, weights=backbone_weights, drop_path=drop_path
-    )
+    return _segformer(num_classes, "mit_b1", width=256, **options)
 
 
-@register_model(
-    "segformer_b2",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer-B2",
-    backbone="mit_b2",
-)
-def segformer_b2(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> SegFormer:
+@register_model("segformer_b2", display_name="SegFormer-B2", backbone="mit_b2")
+def segformer_b2(num_classes: int, **options: Any) -> SegFormer:
     """Return SegFormer-B2: 27,461,974 parameters at 150 classes."""
-    return _segformer(
-        num_classes, "mit_b2", width=768, weights=backbone_weights, drop_path=drop_path
-    )
+    return _segformer(num_classes, "mit_b2", width=768, **options)
 
 
-@register_model(
-    "segformer_b3",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer-B3",
-    backbone="mit_b3",
-)
-def segformer_b3(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> SegFormer:
+@register_model("segformer_b3", display_name="SegFormer-B3", backbone="mit_b3")
+def segformer_b3(num_classes: int, **options: Any) -> SegFormer:
     """Return SegFormer-B3: 47,337,814 parameters at 150 classes."""
-    return _segformer(
-        num_classes, "mit_b3", width=768, weights=backbone_weights, drop_path=drop_path
-    )
+    return _segformer(num_classes, "mit_b3", width=768, **options)
 
 
-@register_model(
-    "segformer_b4",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer-B4",
-    backbone="mit_b4",
-)
-def segformer_b4(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> SegFormer:
+@register_model("segformer_b4", display_name="SegFormer-B4", backbone="mit_b4")
+def segformer_b4(num_classes: int, **options: Any) -> SegFormer:
     """Return SegFormer-B4: 64,108,374 parameters at 150 classes."""
-    return _segformer(
-        num_classes, "mit_b4", width=768, weights=backbone_weights, drop_path=drop_path
-    )
+    return _segformer(num_classes, "mit_b4", width=768, **options)
 
 
-@register_model(
-    "segformer_b5",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer-B5",
-    backbone="mit_b5",
-)
-def segformer_b5(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.1
-) -> SegFormer:
+@register_model("segformer_b5", display_name="SegFormer-B5", backbone="mit_b5")
+def segformer_b5(num_classes: int, **options: Any) -> SegFormer:
     """Return SegFormer-B5: 84,708,694 parameters at 150 classes."""
-    return _segformer(
-        num_classes, "mit_b5", width=768, weights=backbone_weights, drop_path=drop_path
-    )
+    return _segformer(num_classes, "mit_b5", width=768, **options)
 
 
-@register_model(
-    "segformer_tiny",
-    task="semantic",
-    paper="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
-    year=2021,
-    display_name="SegFormer (tiny)",
-    backbone="mit_tiny",
-    size="tiny",
-)
+@register_model("segformer_tiny", display_name="SegFormer (tiny)", backbone="mit_tiny", size="tiny")
 def segformer_tiny(num_classes: int, *, width: int = 64) -> SegFormer:
     """Return a small SegFormer for a CPU, on maps of strides 2 to 16."""
     return SegFormer(num_classes, backbone=create_mit("mit_tiny"), width=width, dropout=0.0)

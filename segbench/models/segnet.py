@@ -18,6 +18,10 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.vgg_weights import fill_vgg16
 from segbench.models.registry import register_model
 
+PAPER = "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation"
+YEAR = 2015
+TASK = "semantic"
+
 DECODER = (
     (512, 512, 512, 512),
     (512, 512, 512, 256),
@@ -124,39 +128,19 @@ def _linear(width: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(width))
 
 
-@register_model(
-    "segnet",
-    task="semantic",
-    paper="SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation",
-    year=2015,
-    display_name="SegNet",
-    backbone="vgg16_bn",
-)
+@register_model("segnet", display_name="SegNet", backbone="vgg16_bn")
 def segnet(num_classes: int, *, backbone_weights: str = "none") -> SegNet:
     """Return SegNet: 29,449,355 parameters at 11 classes, 29,455,125 at 21."""
     return SegNet(num_classes, backbone_weights=backbone_weights)
 
 
-@register_model(
-    "segnet_basic",
-    task="semantic",
-    paper="SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation",
-    year=2015,
-    display_name="SegNet-Basic",
-)
+@register_model("segnet_basic", display_name="SegNet-Basic")
 def segnet_basic(num_classes: int) -> SegNetBasic:
     """Return SegNet-Basic: 1,416,587 parameters at 11 classes."""
     return SegNetBasic(num_classes)
 
 
-@register_model(
-    "segnet_tiny",
-    task="semantic",
-    paper="SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation",
-    year=2015,
-    display_name="SegNet (tiny)",
-    size="tiny",
-)
+@register_model("segnet_tiny", display_name="SegNet (tiny)", size="tiny")
 def segnet_tiny(num_classes: int, *, width: int = 32) -> TinySegNet:
     """Return a small SegNet for a CPU."""
     return TinySegNet(num_classes, width=width)

@@ -16,6 +16,10 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.panoptic_fpn import SemanticBranch
 from segbench.models.registry import register_model
 
+PAPER = "Panoptic Feature Pyramid Networks"
+YEAR = 2019
+TASK = "semantic"
+
 STRIDES = (4, 8, 16, 32)
 
 
@@ -61,12 +65,7 @@ class SemanticFPN(SemanticModel):
 
 
 @register_model(
-    "semantic_fpn_resnet50",
-    task="semantic",
-    paper="Panoptic Feature Pyramid Networks",
-    year=2019,
-    display_name="Semantic FPN (ResNet-50)",
-    backbone="resnet50",
+    "semantic_fpn_resnet50", display_name="Semantic FPN (ResNet-50)", backbone="resnet50"
 )
 def semantic_fpn_resnet50(num_classes: int, *, backbone_weights: str = "none") -> SemanticFPN:
     """Return Semantic FPN on ResNet-50 with frozen BatchNorm."""
@@ -75,9 +74,6 @@ def semantic_fpn_resnet50(num_classes: int, *, backbone_weights: str = "none") -
 
 @register_model(
     "semantic_fpn_efficientnet_lite0",
-    task="semantic",
-    paper="Panoptic Feature Pyramid Networks",
-    year=2019,
     display_name="Semantic FPN (EfficientNet-Lite0)",
     backbone="efficientnet_lite0",
 )

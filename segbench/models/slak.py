@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
@@ -25,6 +26,11 @@ from segbench.models.backbones import Backbone, Features
 from segbench.models.pretrained import load_weights
 from segbench.models.registry import register_model
 from segbench.models.upernet import UPerNet
+
+PAPER = "More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity"
+YEAR = 2023
+TASK = "semantic"
+MIN_BATCH = 2
 
 KERNELS = (51, 49, 47, 13)
 SMALL_KERNEL = 5
@@ -190,89 +196,39 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _upernet(
-    num_classes: int, size: str, *, weights: str, drop_path: float, sparsity: float
+    num_classes: int,
+    size: str,
+    *,
+    drop_path: float,
+    backbone_weights: str = "none",
+    sparsity: float = SPARSITY,
 ) -> UPerNet:
     widths = [int(WIDTH_FACTOR * width) for width in WIDTHS[size]]
     backbone = SLaK(widths, depths=DEPTHS[size], drop_path=drop_path, sparsity=sparsity)
-    load_weights(backbone, weights)
+    load_weights(backbone, backbone_weights)
     return UPerNet(num_classes, backbone=backbone)
 
 
-@register_model(
-    "upernet_slak_t",
-    task="semantic",
-    paper="More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity",
-    year=2023,
-    display_name="UPerNet (SLaK-T)",
-    backbone="slak_t",
-    min_batch=2,
-)
-def upernet_slak_t(
-    num_classes: int,
-    *,
-    backbone_weights: str = "none",
-    drop_path: float = 0.4,
-    sparsity: float = SPARSITY,
-) -> UPerNet:
+@register_model("upernet_slak_t", display_name="UPerNet (SLaK-T)", backbone="slak_t")
+def upernet_slak_t(num_classes: int, *, drop_path: float = 0.4, **options: Any) -> UPerNet:
     """Return UPerNet on SLaK-T: 84,025,986 parameters at 150 classes, zeros counted."""
-    return _upernet(
-        num_classes, "t", weights=backbone_weights, drop_path=drop_path, sparsity=sparsity
-    )
+    return _upernet(num_classes, "t", drop_path=drop_path, **options)
 
 
-@register_model(
-    "upernet_slak_s",
-    task="semantic",
-    paper="More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity",
-    year=2023,
-    display_name="UPerNet (SLaK-S)",
-    backbone="slak_s",
-    min_batch=2,
-)
-def upernet_slak_s(
-    num_classes: int,
-    *,
-    backbone_weights: str = "none",
-    drop_path: float = 0.3,
-    sparsity: float = SPARSITY,
-) -> UPerNet:
+@register_model("upernet_slak_s", display_name="UPerNet (SLaK-S)", backbone="slak_s")
+def upernet_slak_s(num_classes: int, *, drop_path: float = 0.3, **options: Any) -> UPerNet:
     """Return UPerNet on SLaK-S: 124,453,968 parameters at 150 classes, zeros counted."""
-    return _upernet(
-        num_classes, "s", weights=backbone_weights, drop_path=drop_path, sparsity=sparsity
-    )
+    return _upernet(num_classes, "s", drop_path=drop_path, **options)
 
 
-@register_model(
-    "upernet_slak_b",
-    task="semantic",
-    paper="More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity",
-    year=2023,
-    display_name="UPerNet (SLaK-B)",
-    backbone="slak_b",
-    min_batch=2,
-)
-def upernet_slak_b(
-    num_classes: int,
-    *,
-    backbone_weights: str = "none",
-    drop_path: float = 0.4,
-    sparsity: float = SPARSITY,
-) -> UPerNet:
+@register_model("upernet_slak_b", display_name="UPerNet (SLaK-B)", backbone="slak_b")
+def upernet_slak_b(num_classes: int, *, drop_path: float = 0.4, **options: Any) -> UPerNet:
     """Return UPerNet on SLaK-B: 193,688,426 parameters at 150 classes, zeros counted."""
-    return _upernet(
-        num_classes, "b", weights=backbone_weights, drop_path=drop_path, sparsity=sparsity
-    )
+    return _upernet(num_classes, "b", drop_path=drop_path, **options)
 
 
 @register_model(
-    "upernet_slak_tiny",
-    task="semantic",
-    paper="More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity",
-    year=2023,
-    display_name="UPerNet (SLaK, tiny)",
-    backbone="slak",
-    size="tiny",
-    min_batch=2,
+    "upernet_slak_tiny", display_name="UPerNet (SLaK, tiny)", backbone="slak", size="tiny"
 )
 def upernet_slak_tiny(num_classes: int, *, width: int = 48, sparsity: float = SPARSITY) -> UPerNet:
     """Return a small UPerNet on a small SLaK for a CPU."""

@@ -22,6 +22,11 @@ from segbench.models.bases.semantic import SemanticModel
 from segbench.models.pretrained import classifier_state
 from segbench.models.registry import register_model
 
+PAPER = "Fully Convolutional Networks for Semantic Segmentation"
+YEAR = 2015
+TASK = "semantic"
+DEEPLAB_V3 = "Rethinking Atrous Convolution for Semantic Image Segmentation"
+
 
 class TorchvisionReference(SemanticModel):
     """One of ``torchvision.models.segmentation`` under segbench's contract.
@@ -72,107 +77,64 @@ class TorchvisionReference(SemanticModel):
 
 
 @register_model(
-    "torchvision_fcn_resnet50",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="torchvision FCN (ResNet-50)",
-    backbone="resnet50",
+    "torchvision_fcn_resnet50", display_name="torchvision FCN (ResNet-50)", backbone="resnet50"
 )
-def torchvision_fcn_resnet50(
-    num_classes: int, *, backbone_weights: str = "none", aux: bool = True
-) -> TorchvisionReference:
+def torchvision_fcn_resnet50(num_classes: int, **options: Any) -> TorchvisionReference:
     """Return torchvision's ``fcn_resnet50``: 35,322,218 parameters at 21 classes."""
-    return TorchvisionReference(
-        "fcn_resnet50",
-        num_classes,
-        classifier="resnet50",
-        backbone_weights=backbone_weights,
-        aux=aux,
-    )
+    return TorchvisionReference("fcn_resnet50", num_classes, classifier="resnet50", **options)
 
 
 @register_model(
-    "torchvision_fcn_resnet101",
-    task="semantic",
-    paper="Fully Convolutional Networks for Semantic Segmentation",
-    year=2015,
-    display_name="torchvision FCN (ResNet-101)",
-    backbone="resnet101",
+    "torchvision_fcn_resnet101", display_name="torchvision FCN (ResNet-101)", backbone="resnet101"
 )
-def torchvision_fcn_resnet101(
-    num_classes: int, *, backbone_weights: str = "none", aux: bool = True
-) -> TorchvisionReference:
+def torchvision_fcn_resnet101(num_classes: int, **options: Any) -> TorchvisionReference:
     """Return torchvision's ``fcn_resnet101``: 54,314,346 parameters at 21 classes."""
-    return TorchvisionReference(
-        "fcn_resnet101",
-        num_classes,
-        classifier="resnet101",
-        backbone_weights=backbone_weights,
-        aux=aux,
-    )
+    return TorchvisionReference("fcn_resnet101", num_classes, classifier="resnet101", **options)
 
 
 @register_model(
     "torchvision_deeplabv3_resnet50",
-    task="semantic",
-    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
+    paper=DEEPLAB_V3,
     year=2017,
     display_name="torchvision DeepLab v3 (ResNet-50)",
     backbone="resnet50",
     min_batch=2,
 )
-def torchvision_deeplabv3_resnet50(
-    num_classes: int, *, backbone_weights: str = "none", aux: bool = True
-) -> TorchvisionReference:
+def torchvision_deeplabv3_resnet50(num_classes: int, **options: Any) -> TorchvisionReference:
     """Return torchvision's ``deeplabv3_resnet50``: 42,004,074 parameters at 21 classes."""
-    return TorchvisionReference(
-        "deeplabv3_resnet50",
-        num_classes,
-        classifier="resnet50",
-        backbone_weights=backbone_weights,
-        aux=aux,
-    )
+    return TorchvisionReference("deeplabv3_resnet50", num_classes, classifier="resnet50", **options)
 
 
 @register_model(
     "torchvision_deeplabv3_mobilenet_v3_large",
-    task="semantic",
-    paper="Rethinking Atrous Convolution for Semantic Image Segmentation",
+    paper=DEEPLAB_V3,
     year=2017,
     display_name="torchvision DeepLab v3 (MobileNetV3-Large)",
     backbone="mobilenet_v3_large",
     min_batch=2,
 )
 def torchvision_deeplabv3_mobilenet_v3_large(
-    num_classes: int, *, backbone_weights: str = "none", aux: bool = True
+    num_classes: int, **options: Any
 ) -> TorchvisionReference:
     """Return torchvision's network of this name: 11,029,328 parameters at 21 classes."""
     return TorchvisionReference(
-        "deeplabv3_mobilenet_v3_large",
-        num_classes,
-        classifier="mobilenet_v3_large",
-        backbone_weights=backbone_weights,
-        aux=aux,
+        "deeplabv3_mobilenet_v3_large", num_classes, classifier="mobilenet_v3_large", **options
     )
 
 
 @register_model(
     "torchvision_lraspp_mobilenet_v3_large",
-    task="semantic",
     paper="Searching for MobileNetV3",
     year=2019,
     display_name="torchvision LR-ASPP (MobileNetV3-Large)",
     backbone="mobilenet_v3_large",
 )
-def torchvision_lraspp_mobilenet_v3_large(
-    num_classes: int, *, backbone_weights: str = "none"
-) -> TorchvisionReference:
+def torchvision_lraspp_mobilenet_v3_large(num_classes: int, **options: Any) -> TorchvisionReference:
     """Return torchvision's ``lraspp_mobilenet_v3_large``: 3,221,538 parameters at 21 classes."""
     return TorchvisionReference(
         "lraspp_mobilenet_v3_large",
         num_classes,
         classifier="mobilenet_v3_large",
-        backbone_weights=backbone_weights,
         aux=False,
+        **options,
     )

@@ -21,6 +21,10 @@ from segbench.layers.residual_trunk import ResidualTrunk
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.registry import register_model
 
+PAPER = "U-Net: Convolutional Networks for Biomedical Image Segmentation"
+YEAR = 2015
+TASK = "semantic"
+
 WIDTHS = (64, 128, 256, 512, 1024)
 TILE_MARGIN = 92
 """Pixels the valid network loses on each side: (572 - 388) / 2."""
@@ -174,25 +178,13 @@ def _he_initialisation(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
-@register_model(
-    "unet",
-    task="semantic",
-    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
-    year=2015,
-    display_name="U-Net (padded, BN)",
-)
+@register_model("unet", display_name="U-Net (padded, BN)")
 def unet(num_classes: int, *, in_channels: int = 3) -> UNet:
     """Return the padded U-Net with BatchNorm: 31,038,933 parameters at 21 classes."""
     return UNet(num_classes, in_channels=in_channels)
 
 
-@register_model(
-    "unet_original",
-    task="semantic",
-    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
-    year=2015,
-    display_name="U-Net (original)",
-)
+@register_model("unet_original", display_name="U-Net (original)")
 def unet_original(num_classes: int, *, in_channels: int = 3, tile: int | None = None) -> UNet:
     """Return the paper's U-Net: 31,030,658 parameters for 1 channel and 2 classes.
 
@@ -201,15 +193,7 @@ def unet_original(num_classes: int, *, in_channels: int = 3, tile: int | None = 
     return UNet(num_classes, in_channels=in_channels, padded=False, tile=tile)
 
 
-@register_model(
-    "unet_tiny",
-    task="semantic",
-    paper="U-Net: Convolutional Networks for Biomedical Image Segmentation",
-    year=2015,
-    display_name="U-Net (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-)
+@register_model("unet_tiny", display_name="U-Net (tiny)", backbone="residual_trunk", size="tiny")
 def unet_tiny(num_classes: int, *, width: int = 40) -> TinyUNet:
     """Return a small U-Net for a CPU."""
     return TinyUNet(num_classes, width=width)

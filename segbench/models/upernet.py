@@ -28,6 +28,13 @@ from segbench.models.parts.swin import OutputNorms, create_swin
 from segbench.models.parts.tiny_trunk import WIDTH
 from segbench.models.registry import register_model
 
+PAPER = "Unified Perceptual Parsing for Scene Understanding"
+YEAR = 2018
+TASK = "semantic"
+MIN_BATCH = 2
+SWIN = "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows"
+CONVNEXT = "A ConvNet for the 2020s"
+
 LEVELS = 4
 DROPOUT = 0.1
 
@@ -142,188 +149,120 @@ def _size(features: Tensor) -> tuple[int, int]:
     return features.shape[-2], features.shape[-1]
 
 
-def _on_swin(num_classes: int, name: str, *, weights: str, drop_path: float) -> UPerNet:
-    swin = create_swin(name, weights=weights, drop_path=drop_path)
+def _on_swin(
+    num_classes: int, name: str, *, backbone_weights: str = "none", drop_path: float = 0.3
+) -> UPerNet:
+    swin = create_swin(name, weights=backbone_weights, drop_path=drop_path)
     return UPerNet(num_classes, backbone=OutputNorms(swin))
 
 
-def _on_convnext(num_classes: int, name: str, *, weights: str, drop_path: float) -> UPerNet:
-    return UPerNet(num_classes, backbone=convnext(name, weights=weights, drop_path=drop_path))
+def _on_convnext(
+    num_classes: int, name: str, *, backbone_weights: str = "none", drop_path: float = 0.4
+) -> UPerNet:
+    backbone = convnext(name, weights=backbone_weights, drop_path=drop_path)
+    return UPerNet(num_classes, backbone=backbone)
 
 
-@register_model(
-    "upernet_resnet50",
-    task="semantic",
-    paper="Unified Perceptual Parsing for Scene Understanding",
-    year=2018,
-    display_name="UPerNet (ResNet-50)",
-    backbone="resnet50_v1c",
-    min_batch=2,
-)
+@register_model("upernet_resnet50", display_name="UPerNet (ResNet-50)", backbone="resnet50_v1c")
 def upernet_resnet50(num_classes: int, *, backbone_weights: str = "none") -> UPerNet:
     """Return UPerNet on ResNet-50: 66,516,108 parameters at 150 classes."""
     return UPerNet(num_classes, backbone=create_resnet("resnet50_v1c", weights=backbone_weights))
 
 
 @register_model(
-    "upernet_swin_t",
-    task="semantic",
-    paper="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
-    year=2021,
-    display_name="UPerNet (Swin-T)",
-    backbone="swin_t",
-    min_batch=2,
+    "upernet_swin_t", paper=SWIN, year=2021, display_name="UPerNet (Swin-T)", backbone="swin_t"
 )
-def upernet_swin_t(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
-) -> UPerNet:
+def upernet_swin_t(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on Swin-T: 59,941,862 parameters at 150 classes, windows of 7."""
-    return _on_swin(num_classes, "swin_t", weights=backbone_weights, drop_path=drop_path)
+    return _on_swin(num_classes, "swin_t", **options)
 
 
 @register_model(
-    "upernet_swin_s",
-    task="semantic",
-    paper="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
-    year=2021,
-    display_name="UPerNet (Swin-S)",
-    backbone="swin_s",
-    min_batch=2,
+    "upernet_swin_s", paper=SWIN, year=2021, display_name="UPerNet (Swin-S)", backbone="swin_s"
 )
-def upernet_swin_s(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
-) -> UPerNet:
+def upernet_swin_s(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on Swin-S: 81,259,766 parameters at 150 classes, windows of 7."""
-    return _on_swin(num_classes, "swin_s", weights=backbone_weights, drop_path=drop_path)
+    return _on_swin(num_classes, "swin_s", **options)
 
 
 @register_model(
-    "upernet_swin_b",
-    task="semantic",
-    paper="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
-    year=2021,
-    display_name="UPerNet (Swin-B)",
-    backbone="swin_b",
-    min_batch=2,
+    "upernet_swin_b", paper=SWIN, year=2021, display_name="UPerNet (Swin-B)", backbone="swin_b"
 )
-def upernet_swin_b(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
-) -> UPerNet:
+def upernet_swin_b(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on Swin-B: 121,279,716 parameters at 150 classes, windows of 7."""
-    return _on_swin(num_classes, "swin_b", weights=backbone_weights, drop_path=drop_path)
+    return _on_swin(num_classes, "swin_b", **options)
 
 
 @register_model(
-    "upernet_swin_l",
-    task="semantic",
-    paper="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
-    year=2021,
-    display_name="UPerNet (Swin-L)",
-    backbone="swin_l",
-    min_batch=2,
+    "upernet_swin_l", paper=SWIN, year=2021, display_name="UPerNet (Swin-L)", backbone="swin_l"
 )
-def upernet_swin_l(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
-) -> UPerNet:
+def upernet_swin_l(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on Swin-L: 233,962,976 parameters at 150 classes, windows of 12."""
-    return _on_swin(num_classes, "swin_l", weights=backbone_weights, drop_path=drop_path)
+    return _on_swin(num_classes, "swin_l", **options)
 
 
 @register_model(
     "upernet_convnext_t",
-    task="semantic",
-    paper="A ConvNet for the 2020s",
+    paper=CONVNEXT,
     year=2022,
     display_name="UPerNet (ConvNeXt-T)",
     backbone="convnext_tiny",
-    min_batch=2,
 )
-def upernet_convnext_t(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_convnext_t(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on ConvNeXt-T: 60,242,636 parameters at 150 classes."""
-    return _on_convnext(num_classes, "convnext_tiny", weights=backbone_weights, drop_path=drop_path)
+    return _on_convnext(num_classes, "convnext_tiny", **options)
 
 
 @register_model(
     "upernet_convnext_s",
-    task="semantic",
-    paper="A ConvNet for the 2020s",
+    paper=CONVNEXT,
     year=2022,
     display_name="UPerNet (ConvNeXt-S)",
     backbone="convnext_small",
-    min_batch=2,
 )
-def upernet_convnext_s(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.3
-) -> UPerNet:
+def upernet_convnext_s(num_classes: int, *, drop_path: float = 0.3, **options: Any) -> UPerNet:
     """Return UPerNet on ConvNeXt-S: 81,877,196 parameters at 150 classes."""
-    return _on_convnext(
-        num_classes, "convnext_small", weights=backbone_weights, drop_path=drop_path
-    )
+    return _on_convnext(num_classes, "convnext_small", drop_path=drop_path, **options)
 
 
 @register_model(
     "upernet_convnext_b",
-    task="semantic",
-    paper="A ConvNet for the 2020s",
+    paper=CONVNEXT,
     year=2022,
     display_name="UPerNet (ConvNeXt-B)",
     backbone="convnext_base",
-    min_batch=2,
 )
-def upernet_convnext_b(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_convnext_b(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on ConvNeXt-B: 122,102,956 parameters at 150 classes."""
-    return _on_convnext(num_classes, "convnext_base", weights=backbone_weights, drop_path=drop_path)
+    return _on_convnext(num_classes, "convnext_base", **options)
 
 
 @register_model(
     "upernet_convnext_l",
-    task="semantic",
-    paper="A ConvNet for the 2020s",
+    paper=CONVNEXT,
     year=2022,
     display_name="UPerNet (ConvNeXt-L)",
     backbone="convnext_large",
-    min_batch=2,
 )
-def upernet_convnext_l(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_convnext_l(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on ConvNeXt-L: 234,994,796 parameters at 150 classes."""
-    return _on_convnext(
-        num_classes, "convnext_large", weights=backbone_weights, drop_path=drop_path
-    )
+    return _on_convnext(num_classes, "convnext_large", **options)
 
 
 @register_model(
     "upernet_convnext_xl",
-    task="semantic",
-    paper="A ConvNet for the 2020s",
+    paper=CONVNEXT,
     year=2022,
     display_name="UPerNet (ConvNeXt-XL)",
     backbone="convnext_xlarge",
-    min_batch=2,
 )
-def upernet_convnext_xl(
-    num_classes: int, *, backbone_weights: str = "none", drop_path: float = 0.4
-) -> UPerNet:
+def upernet_convnext_xl(num_classes: int, **options: Any) -> UPerNet:
     """Return UPerNet on ConvNeXt-XL: 391,140,396 parameters at 150 classes."""
-    return _on_convnext(
-        num_classes, "convnext_xlarge", weights=backbone_weights, drop_path=drop_path
-    )
+    return _on_convnext(num_classes, "convnext_xlarge", **options)
 
 
 @register_model(
-    "upernet_tiny",
-    task="semantic",
-    paper="Unified Perceptual Parsing for Scene Understanding",
-    year=2018,
-    display_name="UPerNet (tiny)",
-    backbone="residual_trunk",
-    size="tiny",
-    min_batch=2,
+    "upernet_tiny", display_name="UPerNet (tiny)", backbone="residual_trunk", size="tiny"
 )
 def upernet_tiny(num_classes: int, *, width: int = WIDTH) -> UPerNet:
     """Return a small UPerNet for a CPU, on maps of strides 2 to 16."""

@@ -51,6 +51,10 @@ from segbench.models.parts.feature_pyramid import BackbonePyramid, Pyramid, Trun
 from segbench.models.parts.upsnet_losses import roi_loss, segment_loss, some
 from segbench.models.registry import register_model
 
+PAPER = "UPSNet: A Unified Panoptic Segmentation Network"
+YEAR = 2019
+TASK = "panoptic"
+
 LEAST_CHANCE = 1e-6
 """Chances of masks are this far from 0 and 1 before they become logits."""
 
@@ -245,14 +249,7 @@ class WithMean(nn.Module):
         return result
 
 
-@register_model(
-    "upsnet_resnet50",
-    task="panoptic",
-    paper="UPSNet: A Unified Panoptic Segmentation Network",
-    year=2019,
-    display_name="UPSNet",
-    backbone="ResNet-50 FPN",
-)
+@register_model("upsnet_resnet50", display_name="UPSNet", backbone="ResNet-50 FPN")
 def upsnet_resnet50(
     num_things: int,
     num_stuff: int,
@@ -293,15 +290,7 @@ def upsnet_resnet50(
     )
 
 
-@register_model(
-    "upsnet_tiny",
-    task="panoptic",
-    paper="UPSNet: A Unified Panoptic Segmentation Network",
-    year=2019,
-    display_name="UPSNet (tiny)",
-    backbone="residual trunk",
-    size="tiny",
-)
+@register_model("upsnet_tiny", display_name="UPSNet (tiny)", backbone="residual trunk", size="tiny")
 def upsnet_tiny(
     num_things: int,
     num_stuff: int,
