@@ -2,11 +2,12 @@
 
 A dataset is one Python file in this folder (or in a folder of ``SEGBENCH_DATASETS_PATH``) with
 
-- ``INFO``: a :class:`segbench.core.types.DatasetInfo`; its name is the name of the file;
+- ``INFO``: a :class:`DatasetInfo`; its name is the name of the file;
 - ``sources(raw, options)``: the images of every split as ``{split: [SourceImage, ...]}``.
   ``raw`` is the user's folder (None for a dataset that is generated), ``options`` holds
   every option of ``INFO.options``.
 
+All that such a file needs of segbench is imported from here (``__all__``).
 ``SourceImage.load`` runs once an image, in order; a ``DataError`` it raises becomes one line
 of the list of findings, so a broken folder is described in one go.
 """
@@ -21,10 +22,12 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from segbench.core.errors import DataError
+from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import (
     IGNORE_INDEX,
+    Archive,
     BoolArray,
+    Category,
     CategoryTable,
     DatasetInfo,
     Instances,
@@ -34,6 +37,33 @@ from segbench.core.types import (
 )
 from segbench.formats.label_maps import read_image, read_label_map
 
+__all__ = [
+    "IGNORE_INDEX",
+    "IMAGE_SUFFIXES",
+    "Archive",
+    "BoolArray",
+    "Category",
+    "CategoryTable",
+    "ConfigError",
+    "DataError",
+    "DatasetInfo",
+    "DatasetModule",
+    "Instances",
+    "IntArray",
+    "PanopticMap",
+    "RawImage",
+    "Segment",
+    "SourceImage",
+    "compose_panoptic",
+    "files_by_stem",
+    "instances_from_masks",
+    "pair_by_stem",
+    "read_image",
+    "read_label_map",
+    "read_pair",
+    "refuse_folder",
+    "require_size",
+]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 

@@ -21,10 +21,9 @@ from torch.nn import functional
 
 from segbench.core.errors import ConfigError
 from segbench.core.types import IGNORE_INDEX, Instances, Prediction, Task
-from segbench.layers.conv import ConvNormAct, resize
+from segbench.layers.conv import resize
 from segbench.layers.query_merge import join, merge_masks
-from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.models.backbones import Backbone, Features, create_backbone
+from segbench.models.backbones import Backbone, create_backbone
 from segbench.models.bases.detection import DetectionTargets, Sizes
 from segbench.models.bases.panoptic import PanopticParts, certain, label_map
 from segbench.models.internimage import internimage
@@ -40,6 +39,7 @@ from segbench.models.parts.mask2former_prediction import (
 )
 from segbench.models.parts.mask2former_transformer import QueryDecoder
 from segbench.models.parts.swin import OutputNorms, create_swin
+from segbench.models.parts.tiny_trunk import DeeperTrunk
 from segbench.models.registry import register_model
 
 PAPER = "Masked-attention Mask Transformer for Universal Image Segmentation"
@@ -251,25 +251,6 @@ class Mask2Former(nn.Module):
         return mixture(classes, chances)
 
 
-class TinyBackbone(Backbone):
-    """A small residual trunk with one more stage, of stride 32.
-
-    The trunk is named as in the tiny semantic networks, so that ``init_into: backbone`` fills it.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.trunk = ResidualTrunk(width)
-        deepest = self.trunk.channels["stride16"]
-        self.deeper = ConvNormAct(deepest, deepest, stride=2)
-        self.channels = {**self.trunk.channels, "stride32": deepest}
-
-    def forward(self, images: Tensor) -> Features:
-        """Return features at strides 2 to 32."""
-        maps: Features = self.trunk(images)
-        return {**maps, "stride32": self.deeper(maps["stride16"])}
-
-
 @register_model("mask2former_resnet50", display_name="Mask2Former", backbone="resnet50")
 def mask2former_resnet50(
     num_things: int,
@@ -303,12 +284,7 @@ def mask2former_swin_t(
 ) -> Mask2Former:
     """Return Mask2Former on Swin-T: 47,435,264 parameters at 80 things and 53 stuff classes.
 
-    Args:
-        num_things: Thing classes; 0 for a semantic network.
-        num_stuff: Stuff classes; 0 for an instance network.
-        backbone_weights: ``none``, ``imagenet`` or a safetensors file.
-        drop_path: See ``Swin``.
-        queries: Most masks of an image.
+    Arguments as for ResNet-50; ``drop_path`` as in ``Swin``.
     """
     swin = create_swin("swin_t", weights=backbone_weights, drop_path=drop_path)
     return Mask2Former(OutputNorms(swin), num_things, num_stuff, queries=queries)
@@ -331,12 +307,7 @@ def mask2former_internimage_h(
 ) -> Mask2Former:
     """Return InternImage-H with the wide Mask2Former head its authors train on ADE20K.
 
-    Args:
-        num_things: Thing classes; 0 for a semantic network.
-        num_stuff: Stuff classes; 0 for an instance network.
-        backbone_weights: ``none`` or a safetensors file.
-        drop_path: See ``InternImage``.
-        queries: Most masks of an image.
+    Arguments as for ResNet-50, but no ``imagenet``; ``drop_path`` as in ``InternImage``.
     """
     return Mask2Former(
         internimage("h", weights=backbone_weights, drop_path=drop_path),
@@ -361,12 +332,7 @@ def mask2former_lite0(
 ) -> Mask2Former:
     """Return a narrow Mask2Former on a pretrained network small enough to fine-tune on a CPU.
 
-    Args:
-        num_things: Thing classes; 0 for a semantic network.
-        num_stuff: Stuff classes; 0 for an instance network.
-        backbone_weights: ``none``, ``imagenet`` or a safetensors file.
-        queries: Most masks of an image.
-        points: Points at which masks are compared.
+    Arguments as for ResNet-50; ``points``: where masks are compared.
     """
     backbone = create_backbone("efficientnet_lite0", weights=backbone_weights, frozen_norm=True)
     return Mask2Former(
@@ -410,7 +376,7 @@ def mask2former_tiny(
         points: Points at which masks are compared.
     """
     return Mask2Former(
-        TinyBackbone(trunk_width),
+        DeeperTrunk(trunk_width),
         num_things,
         num_stuff,
         width=width,

@@ -136,7 +136,7 @@ def _target(called: ast.expr, tree: ast.Module) -> tuple[ast.FunctionDef, ast.Mo
     """Return the function, or the ``__init__`` of the class, that an expression calls."""
     if not isinstance(called, ast.Name):
         return None
-    for node in tree.body:
+    for node in _statements(tree):
         if isinstance(node, ast.FunctionDef) and node.name == called.id:
             return node, tree
         if isinstance(node, ast.ClassDef) and node.name == called.id:
@@ -144,10 +144,17 @@ def _target(called: ast.expr, tree: ast.Module) -> tuple[ast.FunctionDef, ast.Mo
             return (own[0], tree) if own else None
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("segbench."):
             original = next((a.name for a in node.names if called.id in (a.asname, a.name)), None)
-            file = PACKAGE.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
+            place = PACKAGE.joinpath(*node.module.split(".")[1:])
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
             if original and file.is_file():
                 return _target(ast.Name(original), _parsed(file))
     return None
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements at the top of a file, those under an ``if`` included."""
+    for node in tree.body:
+        yield from node.body if isinstance(node, ast.If) else [node]
 
 
 @cache

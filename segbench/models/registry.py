@@ -22,26 +22,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from segbench.core.errors import ConfigError, did_you_mean
 from segbench.core.faults import extra_folders, is_memory, note, place_in
-from segbench.core.types import Task
+from segbench.core.types import TASKS, Task
 
 MODELS_FOLDER = Path(__file__).parent
 PATH_VARIABLE = "SEGBENCH_MODELS_PATH"
 SHARED = ("TASK", "ALSO", "PAPER", "YEAR", "MIN_BATCH")
 """Constants at the top of a file that its decorators need not repeat."""
-_TASKS: tuple[str, ...] = get_args(Task)
 _TEXT = (lambda value: isinstance(value, str), "a text")
 _NUMBER = (lambda value: isinstance(value, int), "a number")
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("id", "paper", "display_name", "backbone"), _TEXT),
     **dict.fromkeys(("year", "min_batch"), _NUMBER),
-    "task": (lambda value: value in _TASKS, f"one of {', '.join(_TASKS)}"),
+    "task": (lambda value: value in TASKS, f"one of {', '.join(TASKS)}"),
     "also": (
-        lambda value: isinstance(value, tuple | list) and all(task in _TASKS for task in value),
-        f"a tuple of {', '.join(_TASKS)}",
+        lambda value: isinstance(value, tuple | list) and all(task in TASKS for task in value),
+        f"a tuple of {', '.join(TASKS)}",
     ),
     "size": (lambda value: value in ("full", "tiny"), "'full' or 'tiny'"),
 }

@@ -15,7 +15,7 @@ def test_versions_name_what_decides_numbers():
 
 
 TOY = """
-from segbench.models.registry import register_model
+from segbench.models import register_model
 
 @register_model("toy", task="semantic", paper="None", year=2026, display_name="Toy")
 def toy(num_classes, *, width=1):
@@ -77,7 +77,7 @@ def test_a_broken_file_is_named_and_costs_no_other_model(tmp_path, monkeypatch, 
     [
         ("import no_such_package\n" + TOY, r":1: ModuleNotFoundError: No module named 'no_such"),
         (TOY + "\nraise SystemExit(3)\n", r":8: SystemExit: 3"),
-        (TOY.replace("from segbench.models.registry import register_model",
+        (TOY.replace("from segbench.models import register_model",
                      "def register_model(*a, **k): return lambda f: f"), "registers no model"),
     ],
 )  # fmt: skip

@@ -14,8 +14,7 @@ STRIPES = '''
 
 import numpy as np
 
-from segbench.datasets.source import RawImage, SourceImage
-from segbench.core.types import Category, DatasetInfo
+from segbench.datasets.source import Category, DatasetInfo, RawImage, SourceImage
 
 INFO = DatasetInfo(
     name="stripes", display_name="Stripes", description="Left and right.",

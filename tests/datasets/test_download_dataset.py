@@ -46,8 +46,9 @@ from functools import partial
 
 import numpy as np
 
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
-from segbench.core.types import Archive, Category, DatasetInfo
+from segbench.datasets.source import (
+    Archive, Category, DataError, DatasetInfo, RawImage, SourceImage, files_by_stem, read_pair,
+)
 
 SITE = {site!r}
 INFO = DatasetInfo(
@@ -68,7 +69,6 @@ INFO = DatasetInfo(
 def sources(raw, options):
     images, labels = files_by_stem(raw / "images"), files_by_stem(raw / "labels")
     if not images:
-        from segbench.core.errors import DataError, LeaseLost
         raise DataError(f"{{raw}} has no images/")
     items = {{}}
     for stem, image in images.items():

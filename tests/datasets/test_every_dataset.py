@@ -176,8 +176,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from segbench.datasets.source import RawImage, SourceImage, files_by_stem, read_pair
-from segbench.core.types import Category, DatasetInfo
+from segbench.datasets.source import (
+    Category, DatasetInfo, RawImage, SourceImage, files_by_stem, read_pair,
+)
 
 INFO = DatasetInfo(
     name="halves", display_name="Halves", description="Left and right.",

@@ -26,9 +26,8 @@ from functools import partial
 import numpy as np
 
 from segbench.datasets.source import (
-    RawImage, SourceImage, compose_panoptic, instances_from_masks,
+    Category, DatasetInfo, RawImage, SourceImage, compose_panoptic, instances_from_masks,
 )
-from segbench.core.types import Category, DatasetInfo
 
 INFO = DatasetInfo(
     name="noise", display_name="Noise", description="Squares on noise.",

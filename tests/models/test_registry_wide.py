@@ -275,8 +275,7 @@ def test_an_architecture_is_one_file(tmp_path, monkeypatch) -> None:
     """A new file is listed and passes every check, with no other file touched."""
     source = """
         from torch import nn
-        from segbench.models.bases.semantic import SemanticModel
-        from segbench.models.registry import register_model
+        from segbench.models import SemanticModel, register_model
 
         class Toy(SemanticModel):
             def __init__(self, num_classes):

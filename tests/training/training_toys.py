@@ -28,9 +28,14 @@ MODELS = '''
     from torch import nn
     from torch.nn import functional as F
 
-    from segbench.models.bases.semantic import SemanticModel
-    from segbench.models.registry import register_model
-    from segbench.core.types import Instances, PanopticMap, Prediction, Segment
+    from segbench.models import (
+        Instances,
+        PanopticMap,
+        Prediction,
+        Segment,
+        SemanticModel,
+        register_model,
+    )
 
 
     class Toy(SemanticModel):

@@ -29,7 +29,7 @@ runs:
 ORACLE = "panoptic_fpn_tiny@oracle-semantic-boxes-masks"
 BROKEN = """
 from torch import nn
-from segbench.models.registry import register_model
+from segbench.models import register_model
 
 
 @register_model("broken", task="semantic", paper="None", year=2026, display_name="Broken")

@@ -1,4 +1,4 @@
-"""The small network that carries a family's head in its forms for a CPU."""
+"""The small trunks that carry a family's head in its forms for a CPU."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 
-from segbench.layers.conv import resize
+from segbench.layers.conv import ConvNormAct, resize
 from segbench.layers.residual_trunk import ResidualTrunk
-from segbench.models.backbones import Backbone, create_backbone
+from segbench.models.backbones import Backbone, Features, create_backbone
 from segbench.models.bases.semantic import SemanticModel
 
 WIDTH = 48
@@ -81,3 +81,22 @@ def _with_finer(
         fine = score(features[name])
         logits = fine + resize(logits, (fine.shape[-2], fine.shape[-1]))
     return logits
+
+
+class DeeperTrunk(Backbone):
+    """A small residual trunk with one more stage, of stride 32.
+
+    The trunk is named as in the tiny semantic networks, so that ``init_into: backbone`` fills it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.trunk = ResidualTrunk(width)
+        deepest = self.trunk.channels["stride16"]
+        self.deeper = ConvNormAct(deepest, deepest, stride=2)
+        self.channels = {**self.trunk.channels, "stride32": deepest}
+
+    def forward(self, images: Tensor) -> Features:
+        """Return features at strides 2 to 32."""
+        maps: Features = self.trunk(images)
+        return {**maps, "stride32": self.deeper(maps["stride16"])}

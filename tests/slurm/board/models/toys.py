@@ -7,8 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segbench.models.bases.semantic import SemanticModel
-from segbench.models.registry import register_model
+from segbench.models import SemanticModel, register_model
+
+TASK = "semantic"
+PAPER = "none"
+YEAR = 2026
 
 
 class Patient(SemanticModel):
@@ -29,13 +32,13 @@ class Broken(Patient):
         raise RuntimeError(f"broken on purpose, GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}")
 
 
-@register_model("patient", task="semantic", paper="none", year=2026, display_name="Patient")
+@register_model("patient", display_name="Patient")
 def patient(num_classes: int) -> nn.Module:
     """Build the network that learns."""
     return Patient(num_classes)
 
 
-@register_model("broken", task="semantic", paper="none", year=2026, display_name="Broken")
+@register_model("broken", display_name="Broken")
 def broken(num_classes: int) -> nn.Module:
     """Build the network that fails."""
     return Broken(num_classes)
