@@ -17,6 +17,7 @@ COMMANDS = (
     "run",
     "doctor",
     "models",
+    "recipes",
     "datasets",
     "protocols",
     "score",

@@ -50,6 +50,7 @@ RIGHT = {
     "redo": ["digit_scenes/fcn_tiny/seed0", "--config", "{base}/config.yaml", "--yes"],
     "doctor": ["--results", "{base}/results"],
     "models": ["--task", "semantic"],
+    "recipes": ["--folder", "{base}/experiments", "--differences"],
     "datasets": ["--root", "{base}/results", "--raw-root", "{base}/raw"],
     "protocols": ["coco-panoptic"],
     "score": [
