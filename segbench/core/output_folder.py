@@ -2,7 +2,7 @@
 
 A folder that segbench has written carries ``.segbench.json``: its kind and, where it is
 replaced as a whole, every file that segbench put there. Such a folder is replaced; one with
-anything else in it is refused, and nothing is touched. See docs/decisions/0013.
+anything else in it is refused, and nothing is touched. See docs/decisions/0014.
 
 A new folder is made beside the old one and takes its place when it is complete, so a killed
 command leaves the old one, and two commands never mix their files.

@@ -141,8 +141,9 @@ def student(values: FloatArray, centre: float, left_out: FloatArray, variance: f
     """Return how an estimate without its bias scatters.
 
     Draws say too little: what is on one image only is the same in all draws that have it. The
-    jackknife says a little too much; the truth is nearer to it (decision 0007). Degrees of freedom
-    are those of its variance, to which a few images may have given nearly all (Satterthwaite).
+    jackknife says a little too much, and the right value is nearer to it (decision 0013). Degrees
+    of freedom are those of its variance, to which a few images may have given nearly all
+    (Satterthwaite).
 
     Args:
         values: [R], the score of each draw.

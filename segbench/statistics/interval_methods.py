@@ -20,7 +20,7 @@ _ROWS = 256
 
 
 def best_method(runs: Sequence[Statistic]) -> Method:
-    """Return the method whose intervals hold the truth as often as they say (decision 0007).
+    """Return the method whose intervals hold the true score as often as stated (decision 0013).
 
     Of a mean over classes, some are on few images. Their draws are biased as the score itself is,
     by an unknown part of it: BCa may find none of them on one side of the score.

@@ -78,7 +78,7 @@ def refusal(score: ClassMean) -> str | None:
 def _needed(classes: int) -> int:
     """Return how many classes have to be on many images: a quarter, and four or all.
 
-    Found by simulation (decision 0007).
+    Found by simulation (decision 0013).
     """
     return max(min(4, classes), math.ceil(classes / 4), 1)
 
