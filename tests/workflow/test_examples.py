@@ -79,7 +79,9 @@ def write_pairs(folder: Path, *, classes: int) -> None:
     labels = np.repeat(np.arange(classes + 1, dtype=np.uint8), 16)[:, None] + np.zeros(
         (1, 40), np.uint8
     )
-    photo = np.random.default_rng(len(folder.name)).integers(0, 255, (*labels.shape, 3), dtype=np.uint8)
+    photo = np.random.default_rng(len(folder.name)).integers(
+        0, 255, (*labels.shape, 3), dtype=np.uint8
+    )
     for kind, pixels, suffix in (("images", photo, "jpg"), ("masks", labels, "png")):
         (folder / kind).mkdir(parents=True)
         Image.fromarray(pixels).save(folder / kind / f"{folder.name}.{suffix}")
