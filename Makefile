@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 CONFIG ?= config.yaml
+PYTEST ?=
 
 .PHONY: demo test check report reliability clean
 
@@ -36,8 +37,9 @@ check: $(VENV)/.installed
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
+# a file of tests stays in one process: its fixtures (a Slurm, a browser, a board) are made once
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile $(PYTEST)
 
 reliability: $(VENV)/.installed
 	$(BIN)/python -m pytest -m fault --junitxml=.reliability.xml; \

@@ -1,5 +1,6 @@
 """Fixtures of tests of several folders."""
 
+import random
 import signal
 
 import pytest
@@ -14,6 +15,21 @@ def pytest_configure():
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--random-files", type=int, metavar="SEED", help="Run the files in a random order."
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Shuffle the files, each as a whole: a test may lean on no file that ran before it."""
+    seed = config.getoption("--random-files")
+    if seed is not None:
+        files = sorted({item.path for item in items})
+        random.Random(seed).shuffle(files)
+        items.sort(key=lambda item: files.index(item.path))
 
 
 @pytest.fixture(scope="session")
