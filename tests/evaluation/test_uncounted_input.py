@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from test_malformed_input import in_process, run
 
 from segbench.panopticapi.evaluation import pq_compute
 from tests.evaluation import score_sets
 from tests.evaluation.score_sets import NAMES, SHAPE, prepared, rgb, rle
+from tests.evaluation.test_malformed_input import in_process, run
 
 
 def labels(side, change, names=NAMES):

@@ -7,6 +7,9 @@ from torchvision.models.segmentation import fcn_resnet50
 from torchvision.ops import DeformConv2d
 
 from segbench.models.profiling.costs import count_macs, count_parameters, profile_model
+from tests.training.conftest import _toy_models, model_folder
+
+__all__ = ["_toy_models", "model_folder"]
 
 
 def test_multiply_adds_equal_the_published_figure() -> None:

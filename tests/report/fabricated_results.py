@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segbench.core.files import write_json, write_jsonl, write_text
+from segbench.core.seal import sealed
 from segbench.evaluation.count_split import evaluate
 from segbench.evaluation.counts import load_counts
 from segbench.evaluation.explain import explain_parts
@@ -62,6 +63,13 @@ def build(root: Path) -> Path:
         rows.writerow(["dataset", "experiment", "task", "status"])
         rows.writerows([c["dataset"], c["experiment"], c["task"], c["status"]] for c in cells)
     return root / "table.json"
+
+
+def cell_named(cell, experiment, display_name):
+    """Return a scored cell as that of another experiment."""
+    record = {key: value for key, value in cell["record"].items() if key != "seal"}
+    record = sealed({**record, "experiment": experiment, "display_name": display_name})
+    return {**cell, "experiment": experiment, "display_name": display_name, "record": record}
 
 
 def _planted_ties():

@@ -3,6 +3,8 @@ import csv
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from tests.report import fabricated_results
+
 pytestmark = pytest.mark.browser
 SEMANTIC = "shapes__semantic__semantic-pooled"
 TABLE = f"#t-{SEMANTIC}"
@@ -267,7 +269,7 @@ def test_hundreds_of_rows_stay_quick_and_small(visit, results, tmp_path):
     scored = next(c for c in table["cells"] if c["experiment"] == "fcn")
     bare = {**scored, "logs": [], "run_folder": "none"}
     table["cells"] = [
-        {**bare, "experiment": f"net_{i}", "display_name": f"Net {i}"} for i in range(200)
+        fabricated_results.cell_named(bare, f"net_{i}", f"Net {i}") for i in range(200)
     ]
     (tmp_path / "table.json").write_text(json.dumps(table), encoding="utf-8")
     out = render_report(tmp_path / "table.json", tmp_path / "out").parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segbench.report.render import render_report
-from tests.report.fabricated_results import HOSTILE
+from tests.report.fabricated_results import HOSTILE, cell_named
 from tests.report.test_report_site import read
 
 NAMES = (HOSTILE, "a b", "Ünï 日本", "'\"&<>", "../../etc", "x" * 300, "%00%2e", "#?&=", ".", "")
@@ -22,11 +22,7 @@ def test_any_number_of_rows_with_any_name(results: Path, tmp_path: Path, rows: i
     scored = next(c for c in table["cells"] if c["experiment"] == "fcn")
     bare = {**scored, "logs": [], "run_folder": "none"}
     table["cells"] = [
-        {
-            **bare,
-            "experiment": f"net {i} {NAMES[i % len(NAMES)]}",
-            "display_name": f"{NAMES[i % len(NAMES)]} {i}",
-        }
+        cell_named(bare, f"net {i} {NAMES[i % len(NAMES)]}", f"{NAMES[i % len(NAMES)]} {i}")
         for i in range(rows)
     ]
     (tmp_path / "table.json").write_text(json.dumps(table), encoding="utf-8")

@@ -163,7 +163,7 @@ def test_one_models_code_marks_exactly_its_rows(checkout):
 def test_evaluation_code_trains_nothing(checkout):
     source = checkout.folder / "segbench/evaluation/semantic/counts.py"
     before = source.read_text()
-    checkout.edit("evaluation/semantic.py", "\n_CHANGED = 1\n")
+    checkout.edit("evaluation/semantic/counts.py", "\n_CHANGED = 1\n")
     jobs = checkout.stale()
     assert jobs.keys() >= {"evaluate", "collect", "report"}
     assert not jobs.keys() & {"train", "predict", "prepare"}
