@@ -8,7 +8,7 @@ import subprocess
 
 from snakemake.utils import min_version
 
-from segbench.workflow.slurm import keeps_accounting
+from segbench.workflow.slurm import keeps_accounting, put_first_on_path
 
 min_version("9.10")
 
@@ -40,8 +40,7 @@ onstart:
         # Where the controller is away for a moment it asks sacct, which without accounting
         # never has an answer.
         if not keeps_accounting():
-            stand_in = Path(workflow.basedir) / "workflow" / "no_accounting"
-            os.environ["PATH"] = f"{stand_in}:{os.environ['PATH']}"
+            put_first_on_path(Path(workflow.basedir) / "workflow" / "no_accounting")
         subprocess.Popen(
             [sys.executable, "-m", "segbench.workflow.watchdog", str(os.getpid())],
             start_new_session=True,

@@ -11,7 +11,7 @@ from segbench.cli import output
 
 if TYPE_CHECKING:
     from segbench.statistics.comparison import Comparison
-    from segbench.statistics.scored_folders import Scored
+    from segbench.statistics.scored_folders import ScoredFolder
 
 TASKS = ("semantic", "instance", "panoptic")
 FOLDER = output.PATH
@@ -57,13 +57,13 @@ def compare(
     _show(found, rows, rule.id, metric or key, seeds)
 
 
-def _metric(metric: str, row: Scored) -> str:
+def _metric(metric: str, row: ScoredFolder) -> str:
     """Return the metric with a class name replaced by its position."""
     key, dot, name = metric.partition(".")
     return f"{key}.{row.class_names.index(name)}" if dot and name in row.class_names else metric
 
 
-def _seeds(row: Scored, protocol: Any, metric: str) -> dict[str, Any]:
+def _seeds(row: ScoredFolder, protocol: Any, metric: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from segbench.evaluation.resampled import statistic
@@ -73,7 +73,11 @@ def _seeds(row: Scored, protocol: Any, metric: str) -> dict[str, Any]:
 
 
 def _show(
-    found: Comparison, rows: list[Scored], protocol: str, metric: str, seeds: list[dict[str, Any]]
+    found: Comparison,
+    rows: list[ScoredFolder],
+    protocol: str,
+    metric: str,
+    seeds: list[dict[str, Any]],
 ) -> None:
     percent = f"{100 * found.level:g} %"
     click.echo(f"{metric} under {protocol}, {found.images} images, {found.resamples} resamples")

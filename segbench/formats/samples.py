@@ -24,7 +24,7 @@ from segbench.formats.label_maps import read_image, read_label_map, read_panopti
 from segbench.formats.prepared import PreparedDataset
 
 
-class SplitTruth:
+class SplitSamples:
     """Reads the samples of one split.
 
     Semantic maps hold train ids for semantic models and panoptic indices for panoptic ones.

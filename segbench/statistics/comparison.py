@@ -21,11 +21,11 @@ from segbench.statistics.draws import (
     RESAMPLES,
     SEED,
     Runs,
-    _check_level,
-    _statistics,
+    check_level,
     draws,
+    statistics_of,
 )
-from segbench.statistics.interval_methods import Method, best_method, place, refusal_of
+from segbench.statistics.interval_methods import Method, best_method, interval_of, refusal_of
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def compare(
     Raises:
         DataError: The images or their truths differ, or a score has no value.
     """
-    _check_level(level, resamples)
-    sides = [_statistics(each, protocol, metric) for each in (counts_a, counts_b)]
+    check_level(level, resamples)
+    sides = [statistics_of(each, protocol, metric) for each in (counts_a, counts_b)]
     method = method or best_method(sides[0])
     rows = {"A": counts_a, "B": counts_b}
     drawn = draws(rows, protocol, metric, resamples=resamples, seed=seed)
@@ -83,7 +83,7 @@ def compare(
     if reason:
         return replace(undecided, reason=reason)
     values: FloatArray = drawn.values[:, 0] - drawn.values[:, 1]
-    placed = place(method, values, a - b, sides)
+    placed = interval_of(method, values, a - b, sides)
     low, high = placed.ends(level, -1.0, 1.0)
     apart, p = low > 0 or high < 0, placed.p_of_zero()
     return replace(undecided, low=low, high=high, p=p, separable=apart, resamples=len(values))

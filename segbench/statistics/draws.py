@@ -54,7 +54,7 @@ def draws(
         DataError: Images or truths differ between rows, a row has no value, or most
             resamples leave a row without one.
     """
-    found = {name: _statistics(counts, protocol, metric) for name, counts in rows.items()}
+    found = {name: statistics_of(counts, protocol, metric) for name, counts in rows.items()}
     first_name, first = next((name, runs[0]) for name, runs in found.items())
     for name, runs in found.items():
         for run in runs:
@@ -78,12 +78,17 @@ def draws(
 def refuse_few(rows: Mapping[str, Runs], protocol: Protocol, metric: str) -> None:
     """Refuse rows whose scores have no interval for want of images of their classes."""
     for name, counts in rows.items():
-        reason = refusal_of(_statistics(counts, protocol, metric))
+        reason = refusal_of(statistics_of(counts, protocol, metric))
         if reason:
             raise DataError(f"'{name}': {reason}", fix="score a larger split")
 
 
-def _statistics(counts: Runs, protocol: Protocol, metric: str) -> list[Statistic]:
+def statistics_of(counts: Runs, protocol: Protocol, metric: str) -> list[Statistic]:
+    """Return the score of each seed of a row as a function of weights.
+
+    Raises:
+        DataError: There are no counts, or the seeds were scored on different images.
+    """
     runs = [counts] if isinstance(counts, Mapping) else list(counts)
     if not runs:
         raise DataError("there are no counts to resample")
@@ -93,7 +98,8 @@ def _statistics(counts: Runs, protocol: Protocol, metric: str) -> list[Statistic
     return found
 
 
-def _check_level(level: float, resamples: int) -> None:
+def check_level(level: float, resamples: int) -> None:
+    """Refuse a level outside (0, 1), or one that so few resamples cannot reach."""
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, found {level}")
     if resamples * (1 - level) < 1:

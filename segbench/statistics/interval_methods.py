@@ -34,7 +34,7 @@ def refusal_of(runs: Sequence[Statistic]) -> str | None:
     return next((reason for reason in found if reason), None)
 
 
-def place(
+def interval_of(
     method: Method, values: FloatArray, estimate: float, sides: Sequence[Sequence[Statistic]]
 ) -> Percentiles | Student:
     """Return where a score lies, or the difference of the scores of two sides.

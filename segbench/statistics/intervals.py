@@ -21,10 +21,16 @@ from segbench.statistics.draws import (
     WORK,
     Parts,
     Runs,
-    _check_level,
-    _statistics,
+    check_level,
+    statistics_of,
 )
-from segbench.statistics.interval_methods import Method, best_method, mean_values, place, refusal_of
+from segbench.statistics.interval_methods import (
+    Method,
+    best_method,
+    interval_of,
+    mean_values,
+    refusal_of,
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,10 @@ def interval(
         ConfigError: The metric or protocol does not fit, or the level is out of range.
         DataError: There are too few images.
     """
-    runs = _statistics(counts, protocol, metric)
+    runs = statistics_of(counts, protocol, metric)
     method = method or best_method(runs)
     weights = resample_weights(len(runs[0].image_ids), resamples, seed)
-    _check_level(level, resamples)
+    check_level(level, resamples)
     estimate = float(np.mean([run.estimate for run in runs]))
     if math.isnan(estimate):
         return Interval(None, None, None, level, method, 0, "the score has no value")
@@ -99,7 +105,7 @@ def interval(
     if 2 * len(known) < resamples:
         reason = "most resamples have no value"
         return Interval(None, None, estimate, level, method, len(known), reason)
-    low, high = place(method, known, estimate, [runs]).ends(level, 0.0, 1.0)
+    low, high = interval_of(method, known, estimate, [runs]).ends(level, 0.0, 1.0)
     if method == "student":  # the bias can be larger than the spread
         low, high = min(low, estimate), max(high, estimate)
     return Interval(low, high, estimate, level, method, len(known))

@@ -25,7 +25,7 @@ _PARTS: dict[str, Task] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredFolder:
     """One row: the counts of each of its runs (seeds) under one protocol.
 
     ``split`` is ``<dataset>/<split>``, empty where the folder does not say.
@@ -39,7 +39,7 @@ class Scored:
     runs: tuple[dict[str, Counts], ...]
 
 
-def load_scored(folder: Path, *, split: str | None = None, task: str | None = None) -> Scored:
+def load_scored(folder: Path, *, split: str | None = None, task: str | None = None) -> ScoredFolder:
     """Read a row of a comparison.
 
     Args:
@@ -80,14 +80,14 @@ def _choose(run: Path, split: str | None, task: str | None) -> Path:
     raise DataError(f"{run}: scored more than once: {names}", fix="choose by --split and --task")
 
 
-def _read(folder: Path, name: str) -> Scored:
+def _read(folder: Path, name: str) -> ScoredFolder:
     counts = load_counts(folder / "counts.npz")
     record = _record(folder)
     protocol = record.get("protocol")
     if not isinstance(protocol, str):
         raise DataError(f"{folder}: the record names no protocol", fix="evaluate it again")
     known = [str(record[key]) for key in ("dataset", "split") if record.get(key)]
-    return Scored(
+    return ScoredFolder(
         name,
         _PARTS[next(iter(counts))],
         protocol,
@@ -115,16 +115,18 @@ def _record(folder: Path) -> dict[str, Any]:
     )
 
 
-def _join(rows: Sequence[Scored], folder: Path) -> Scored:
+def _join(rows: Sequence[ScoredFolder], folder: Path) -> ScoredFolder:
     for row in rows[1:]:
         check_comparable(rows[0], row, names=f"the seeds of {folder}")
     first = rows[0]
     runs = tuple(run for row in rows for run in row.runs)
-    return Scored(first.name, first.task, first.protocol, first.split, first.class_names, runs)
+    return ScoredFolder(
+        first.name, first.task, first.protocol, first.split, first.class_names, runs
+    )
 
 
 def check_comparable(
-    first: Scored, other: Scored, *, names: str = "", any_protocol: bool = False
+    first: ScoredFolder, other: ScoredFolder, *, names: str = "", any_protocol: bool = False
 ) -> None:
     """Refuse rows whose scores mean different things.
 

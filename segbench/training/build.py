@@ -10,7 +10,7 @@ from segbench.core.types import CategoryTable, Task
 from segbench.formats.prepared import PreparedDataset
 from segbench.layers.losses.criterion import Criterion
 from segbench.models.registry import create_model, model_info
-from segbench.training.class_weights import _class_weights
+from segbench.training.class_weights import class_weights_of
 from segbench.training.recipe import Recipe
 
 CLASS_WEIGHT_KEYS = frozenset({"class_weights", "class_weight_power", "class_weighting"})
@@ -90,7 +90,7 @@ def set_loss(model: nn.Module, recipe: Recipe, dataset: PreparedDataset) -> None
     if not getattr(model, "own_loss", True):
         model.criterion = _criterion(recipe)  # type: ignore[assignment]
         model.aux_weights = recipe.aux_weights  # type: ignore[assignment]
-    weights = _class_weights(recipe, dataset)
+    weights = class_weights_of(recipe, dataset)
     if weights is None:
         return
     order = dataset.table.panoptic_order if recipe.task == "panoptic" else range(len(weights))

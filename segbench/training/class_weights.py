@@ -9,8 +9,7 @@ import numpy as np
 from segbench.core.errors import ConfigError
 from segbench.core.progress import track
 from segbench.formats.prepared import PreparedDataset
-from segbench.formats.samples import SplitTruth
-from segbench.training import class_weights
+from segbench.formats.samples import SplitSamples
 from segbench.training.recipe import Recipe
 
 ENET_OFFSET = 1.02
@@ -50,7 +49,12 @@ def power(pixels: Sequence[int], exponent: float) -> list[float]:
     return [(most / n) ** exponent if n else 1.0 for n in pixels]
 
 
-def _class_weights(recipe: Recipe, dataset: PreparedDataset) -> list[float] | None:
+def class_weights_of(recipe: Recipe, dataset: PreparedDataset) -> list[float] | None:
+    """Return the weight of each class that a recipe gives or asks to compute; None without.
+
+    Raises:
+        ConfigError: The recipe gives another number of weights than there are classes.
+    """
     if recipe.class_weights is not None:
         if len(recipe.class_weights) != len(dataset.table):
             raise ConfigError(
@@ -59,11 +63,11 @@ def _class_weights(recipe: Recipe, dataset: PreparedDataset) -> list[float] | No
             )
         return list(recipe.class_weights)
     if recipe.class_weight_power is not None:
-        return class_weights.power(_pixels(recipe, dataset), recipe.class_weight_power)
+        return power(_pixels(recipe, dataset), recipe.class_weight_power)
     if recipe.class_weighting == "enet":
-        return class_weights.enet(_pixels(recipe, dataset))
+        return enet(_pixels(recipe, dataset))
     if recipe.class_weighting == "median_frequency":
-        return class_weights.median_frequency(*_pixels_and_areas(recipe, dataset))
+        return median_frequency(*_pixels_and_areas(recipe, dataset))
     return None
 
 
@@ -82,7 +86,7 @@ def _pixels(recipe: Recipe, dataset: PreparedDataset) -> list[int]:
 
 def _pixels_and_areas(recipe: Recipe, dataset: PreparedDataset) -> tuple[list[int], list[int]]:
     """Return pixels of each class, and pixels of all images that show it; reads every map."""
-    truth = SplitTruth(dataset, recipe.train_split, task="semantic")
+    truth = SplitSamples(dataset, recipe.train_split, task="semantic")
     pixels, areas = np.zeros((2, len(dataset.table)), dtype=np.int64)
     for record in track(truth.records, len(truth.records), "class frequencies"):
         semantic = truth.sample(record).semantic

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from segbench.core.errors import ConfigError
 from segbench.core.types import IGNORE_INDEX, Sample, Task
 from segbench.formats.prepared import PreparedDataset
-from segbench.formats.samples import SplitTruth
+from segbench.formats.samples import SplitSamples
 from segbench.layers.boxes import boxes_of
 from segbench.layers.losses.border import border_weights, cells_of
 from segbench.training.loading import load, pinned
@@ -139,7 +139,7 @@ class SplitDataset(Dataset[Sample]):
         processes: int = 1,
         keep: bool = True,
     ) -> None:
-        self.truth = SplitTruth(dataset, split, task=task)
+        self.truth = SplitSamples(dataset, split, task=task)
         self.records = self.truth.records
         planes = 3 if task is None else 12
         needed = sum(record.width * record.height * planes for record in self.records)

@@ -7,6 +7,7 @@ forgotten before they are seen, jobs that are cancelled by preemption.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -75,6 +76,11 @@ def keeps_accounting() -> bool:
     with suppress(SlurmSilent):
         return _accounts(_configuration(_ask("scontrol", "show", "config")))
     return True
+
+
+def put_first_on_path(folder: Path) -> None:
+    """Let programs of a folder stand in for those of the same name, here and in child processes."""
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 def state_of_job(number: str) -> str:

@@ -21,7 +21,7 @@ from segbench.core.types import IGNORE_INDEX, ImageRecord, Instances, PanopticMa
 from segbench.datasets.prepare.writer import prepare_dataset
 from segbench.evaluation.count_split import evaluate
 from segbench.formats.prepared import PreparedDataset
-from segbench.formats.samples import SplitTruth
+from segbench.formats.samples import SplitSamples
 from segbench.inference.oracles import (
     Truth,
     check_oracles,
@@ -362,7 +362,7 @@ def test_true_stuff_and_no_object_score_the_share_of_stuff(
 ) -> None:
     """No object reaches a score of 1: things are never found, stuff is as true as can be."""
     found = scores(digits, weights, tmp_path, ("semantic",), panoptic_threshold=1.0)["panoptic"]
-    truth = SplitTruth(digits, "val", task="panoptic")
+    truth = SplitSamples(digits, "val", task="panoptic")
     shown = {int(k) for r in truth.records for k in np.unique(truth.sample(r).semantic)}
     stuff = {k for k in shown if k >= len(digits.table.thing_train_ids)}
     assert (found["pq_things"], found["pq_stuff"]) == (0.0, 1.0)
