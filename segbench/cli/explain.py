@@ -35,7 +35,7 @@ def explain(
     Absent classes, classes that are predicted but never true, and void pixels are what tools
     count differently.
     """
-    from segbench.cli.score import class_count
+    from segbench.evaluation.count_files import class_count
     from segbench.evaluation.explain import explain as explain_counts
     from segbench.evaluation.protocol import get_protocol
     from segbench.evaluation.semantic.folders import count_folder

@@ -60,32 +60,28 @@ def score(
     from segbench.core.files import write_json
     from segbench.core.output_folder import check_updatable, updating
     from segbench.core.types import Task
+    from segbench.evaluation.count_files import Files, count_files
     from segbench.evaluation.counts import save_counts
     from segbench.evaluation.protocol import get_protocol
     from segbench.evaluation.scores import score_parts
 
     chosen = get_protocol(protocol or GENERIC[task], task=cast(Task, task))
-    warnings: list[str] = []
     place = _place(out, {"--gt": gt, "--pred": pred, "--gt-folder": gt_folder,
                          "--pred-folder": pred_folder})  # fmt: skip
     if place is not None:
         check_updatable(**place)
     if errors:
         error_split.check(task, gt)
-    if task == "semantic":
-        parts = _semantic(gt, pred, chosen, num_classes, warnings, workers, boundary)
-    elif chosen.overlaps == "cityscapes":
-        refuse_boundary(boundary, chosen)
-        parts = _cityscapes(gt, pred, gt_folder, warnings, workers)
-    elif task == "instance":
-        parts = _instance(gt, pred, warnings, boundary)
-    else:
-        parts = _panoptic(gt, pred, gt_folder, pred_folder, warnings, workers, boundary)
+    files = Files(
+        gt, pred, gt_folder, pred_folder,
+        num_classes=num_classes, boundary=boundary, workers=workers,
+    )  # fmt: skip
+    parts = count_files(files, chosen)
     scores = _named(score_parts(parts, chosen), chosen)
-    for warning in warnings:
+    for warning in files.warnings:
         click.echo(f"warning: {warning}", err=True)
     result: dict[str, Any] = {"protocol": chosen.id, "version": chosen.version, "scores": scores}
-    result |= {"warnings": warnings}
+    result |= {"warnings": files.warnings}
     if interval:
         result["intervals"] = _intervals(parts, chosen)
     if errors:
@@ -158,68 +154,6 @@ def _shown(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
 
 
-def _semantic(
-    gt: Path, pred: Path, protocol: Protocol, num_classes: int | None, warnings: list[str],
-    workers: int, boundary: bool,
-) -> dict[str, Counts]:  # fmt: skip
-    from segbench.evaluation.semantic.folders import count_folder
-
-    found = count_folder(
-        gt, pred, protocol=protocol, num_classes=class_count(protocol, num_classes),
-        boundary=boundary, workers=workers,
-    )  # fmt: skip
-    warnings.extend(found.warnings)
-    labels = {"semantic_labels": found.labels} if found.labels else {}
-    return {"semantic": found.counts, **labels}
-
-
-def class_count(protocol: Protocol, num_classes: int | None) -> int:
-    """Return the number of classes the protocol and the command line agree on."""
-    from segbench.core.errors import ConfigError
-
-    if num_classes is not None and protocol.num_classes not in (None, num_classes):
-        raise ConfigError(
-            f"--num-classes {num_classes}: protocol '{protocol.id}' has {protocol.num_classes}",
-            fix="leave --num-classes out, or choose the protocol of this label set",
-        )
-    chosen = protocol.num_classes or num_classes
-    if chosen is None:
-        raise ConfigError("--num-classes is missing", fix="say how many train ids there are")
-    return chosen
-
-
-def _instance(gt: Path, pred: Path, warnings: list[str], boundary: bool) -> dict[str, Counts]:
-    from segbench.evaluation.instance.average_precision import match_parts
-
-    return match_parts(gt, pred, boundary=boundary, warnings=warnings)
-
-
-def refuse_boundary(boundary: bool, protocol: Protocol) -> None:
-    """Raise ``ConfigError`` for ``--boundary`` under a protocol that has no boundary score."""
-    from segbench.core.errors import ConfigError
-
-    if boundary and protocol.overlaps == "cityscapes":
-        raise ConfigError(
-            f"--boundary: protocol '{protocol.id}' has no boundary score",
-            fix="leave --boundary out, or score under coco-instances",
-        )
-
-
-def _cityscapes(
-    gt: Path, pred: Path, gt_folder: Path | None, warnings: list[str], workers: int
-) -> dict[str, Counts]:
-    """Count folders of the official form, or COCO files with label ids as category ids."""
-    from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
-    from segbench.evaluation.cityscapes import folders as cityscapes_folders
-
-    if gt.suffix != ".json":
-        found = cityscapes_folders.count_folder(gt, pred, workers=workers)
-    else:
-        found = cityscapes_coco.count_files(gt, pred, semantic=gt_folder)
-    warnings.extend(found.warnings)
-    return {"segm_overlaps": found.counts}
-
-
 def _write_official(parts: dict[str, Counts], out: Path) -> None:
     """Write the results file of cityscapesScripts where there are counts of its own."""
     from segbench.evaluation.cityscapes import average_precision as cityscapes_ap
@@ -233,18 +167,3 @@ def _write_official(parts: dict[str, Counts], out: Path) -> None:
         elif isinstance(counts, cityscapes_ap.OverlapCounts):
             results = cityscapes_ap.results(counts)
             cityscapes_json.write_results(out / cityscapes_json.INSTANCE_FILE, results)
-
-
-def _panoptic(
-    gt: Path, pred: Path, gt_folder: Path | None, pred_folder: Path | None, warnings: list[str],
-    workers: int, boundary: bool,
-) -> dict[str, Counts]:  # fmt: skip
-    from segbench.evaluation.panoptic.files import evaluate_panoptic
-
-    counts = evaluate_panoptic(
-        gt, pred,
-        truth_folder=gt_folder or gt.with_suffix(""),
-        prediction_folder=pred_folder or pred.with_suffix(""),
-        boundary=boundary, warnings=warnings, workers=workers,
-    )  # fmt: skip
-    return {"panoptic": counts}

@@ -14,10 +14,9 @@ from typing import Any
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import Category, ImageRecord, Task
 from segbench.evaluation.cityscapes import coco_form as cityscapes_coco
+from segbench.evaluation.count_files import Files, count_files
 from segbench.evaluation.counts import save_counts
-from segbench.evaluation.instance import average_precision as instance
 from segbench.evaluation.kinds import Counts
-from segbench.evaluation.panoptic.files import evaluate_panoptic
 from segbench.evaluation.protocol import Protocol, get_protocol
 from segbench.evaluation.protocols.label_codes import TRAIN_IDS
 from segbench.evaluation.scores import score_parts
@@ -117,22 +116,18 @@ def count_split(
             found = cityscapes_coco.count_labels_of(dataset, split, predictions, records)
             parts["semantic_labels"] = found
         return parts
-    if task == "panoptic":
-        segments = evaluate_panoptic(
-            dataset.panoptic_file(split),
-            predictions / "panoptic.json",
-            truth_folder=dataset.panoptic_folder(split),
-            prediction_folder=predictions / "panoptic",
-            boundary=boundary,
-            workers=workers,
-            warnings=warnings,
-        )
-        return {"panoptic": segments}
-    if protocol.overlaps == "cityscapes":
+    if protocol.evaluator == "cityscapes_instance":
         overlaps = cityscapes_coco.count_instances_of(dataset, split, predictions, records)
         return {"segm_overlaps": overlaps}
-    truth, results = dataset.instances_file(split), predictions / "instances.json"
-    return instance.match_parts(truth, results, boundary=boundary, warnings=warnings)
+    panoptic = task == "panoptic"
+    files = Files(
+        dataset.panoptic_file(split) if panoptic else dataset.instances_file(split),
+        predictions / f"{task if panoptic else 'instances'}.json",
+        truth_folder=dataset.panoptic_folder(split) if panoptic else None,
+        prediction_folder=predictions / "panoptic",
+        boundary=boundary, workers=workers, warnings=warnings,
+    )  # fmt: skip
+    return count_files(files, protocol)
 
 
 def _count_semantic(

@@ -69,6 +69,11 @@ class Protocol:
         return f"{self.id}.v{self.version}"
 
     @property
+    def evaluator(self) -> str:
+        """What counts under it: the task, or Cityscapes' own rule of instances."""
+        return "cityscapes_instance" if self.overlaps == "cityscapes" else self.task
+
+    @property
     def boundary_rule(self) -> str:
         """What ``--boundary`` adds, in plain words; empty where it adds nothing."""
         return "" if self.overlaps == "cityscapes" else BOUNDARY_RULES[self.task]
