@@ -47,3 +47,14 @@ def loops(request, monkeypatch):
     wanted = request.getfixturevalue("compiled_loops") if compiled else None
     monkeypatch.setattr(speed, "loaded", wanted)
     return request.param
+
+
+@pytest.fixture
+def run(capfd):
+    """Run the command line in this process; return its exit code, output and errors."""
+    from tests.commands import command
+
+    def call(*arguments):
+        return command(*arguments), *capfd.readouterr()
+
+    return call

@@ -6,21 +6,7 @@ import sys
 
 import pytest
 
-from segbench.cli import COMMANDS, main
-
-
-def call(monkeypatch, capfd, *arguments):
-    """Run the command line in this process; return exit code, output and errors."""
-    monkeypatch.setattr(sys, "argv", ["segbench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    out, err = capfd.readouterr()
-    return stopped.value.code, out, err
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    return lambda *arguments: call(monkeypatch, capfd, *arguments)
+from segbench.cli import COMMANDS
 
 
 def test_help_lists_every_command(run):

@@ -1,11 +1,10 @@
 """``segbench compare`` on folders as ``evaluate`` and ``score`` leave them."""
 
+import functools
 import json
-import sys
 
 import pytest
 
-from segbench.cli import main
 from segbench.core.files import write_json
 from segbench.evaluation.counts import save_counts
 from segbench.evaluation.protocol import get_protocol
@@ -36,15 +35,8 @@ def experiments(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["segbench", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
+def call(run):
+    return functools.partial(run, "compare")
 
 
 def test_runs_are_compared_and_json_is_what_the_library_says(call, experiments):

@@ -5,13 +5,12 @@ Each combination compares all names and bytes of a sandbox before and after.
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from segbench.cli import main
 from segbench.core.output_folder import MARKER, read_marker
+from tests.commands import command as call
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = "[semantic, instance, panoptic]"
@@ -22,14 +21,6 @@ runs: [{dataset: digit_scenes, controls: [oracle]}]
 report: {gallery_images: 1}
 """
 RECIPE = ROOT / "workflow" / "experiments" / "digit_scenes" / "fcn_tiny.yaml"
-
-
-def call(*arguments) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["segbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture(scope="session")

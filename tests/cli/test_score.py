@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.cli import main
 from segbench.evaluation.counts import load_counts
 from segbench.formats.label_maps import id2rgb
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 TRUTH = np.array([[0, 0, 1, 1], [2, 2, 255, 255]], dtype=np.uint8)
 PREDICTION = np.array([[0, 1, 1, 1], [2, 3, 0, 255]], dtype=np.uint8)
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["segbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capfd.readouterr()
-        return stopped.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

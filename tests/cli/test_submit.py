@@ -2,24 +2,15 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 
-from segbench.cli import main
 from segbench.formats.manifest import read_manifest
 from segbench.workflow.config import load_submission
 from segbench.workflow.submissions import folder_state
+from tests.commands import command as call
 
 TEXT = "dataset: digit_scenes\ntasks: [semantic, instance, panoptic]\nfolder: {folder}\n"
-
-
-def call(*arguments) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["segbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from segbench.cli import main
 from segbench.core.errors import ConfigError
 from segbench.core.files import write_json
 from segbench.evaluation.counts import load_counts
@@ -21,18 +19,6 @@ from tests.evaluation import boundary_oracle as oracle
 from tests.evaluation import test_evaluation_folder as prepared
 
 dataset, perfect = prepared.dataset, prepared.oracle
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["segbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capfd.readouterr()
-        return stopped.value.code, out, err
-
-    return call
 
 
 def semantic_files(folder):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from segbench.models.backbones import create_backbone
 from segbench.models.bases.detection import ThingBoxPredictor, ThingMaskPredictor
 from segbench.models.fcos import box_masks
 from segbench.models.registry import create_model
+from tests.models.targets import Targets
 
 PUBLISHED = [
     ("mask_rcnn_resnet50_fpn", (91,), {}, 44_401_393),
@@ -48,13 +48,6 @@ TINY = [
     ("upsnet_tiny", (3, 2)),
     ("mask_rcnn_fcn_merge_tiny", (3, 2)),
 ]
-
-
-@dataclass
-class Targets:
-    instances: list[dict[str, torch.Tensor]] | None
-    semantic: torch.Tensor | None
-    sizes: list[tuple[int, int]]
 
 
 def square(x1: int, y1: int, side: int, label: int) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,10 @@ from segbench.models.bases.panoptic import PanopticParts, certain
 from segbench.models.parts.lpsnet_samples import POSITIVES, Points, SampleRule, box_distances
 from segbench.models.profiling.costs import count_macs_by_module
 from segbench.models.registry import create_model
+from tests.models.targets import Targets
 
 THINGS, STUFF = 3, 2
 SIZE = (64, 64)
-
-
-@dataclass
-class Targets:
-    instances: list[dict[str, torch.Tensor]] | None
-    semantic: torch.Tensor | None
-    sizes: list[tuple[int, int]]
 
 
 def table(things: int, stuff: int) -> CategoryTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from segbench.models.profiling.costs import count_macs_by_module
 from segbench.models.registry import create_model, model_info
 from segbench.training.build import build_model, class_counts
 from segbench.training.recipe import Recipe
+from tests.models.targets import Targets
 
 COUNTS = [
     ("mask2former_resnet50", (80, 53), {}, 43_983_878),
@@ -48,13 +49,6 @@ COUNTS = [
 THINGS, STUFF = 2, 2
 SIZES = [(96, 64), (64, 96)]
 CERTAIN = 30.0
-
-
-@dataclass(frozen=True)
-class Targets:
-    semantic: torch.Tensor | None
-    instances: list[dict[str, torch.Tensor]] | None
-    sizes: list[tuple[int, int]]
 
 
 @pytest.fixture(autouse=True)
@@ -333,7 +327,7 @@ def test_true_queries_have_almost_no_loss_and_shifted_ones_have() -> None:
     masks = outputs["masks"][0]
     masks[0, 1] = torch.maximum(masks[0, 1], masks[0, 5])
     outputs["classes"][0][0, 5] = outputs["classes"][0][0, 6]
-    targets = Targets(torch.from_numpy(labels)[None], [objects], [(96, 96)])
+    targets = Targets([objects], torch.from_numpy(labels)[None], [(96, 96)])
     losses = model.loss(outputs, targets)
     assert float(losses["class"]) < 1e-3
     assert float(losses["dice"]) < 0.3  # uncertain points lie on the borders
@@ -346,7 +340,7 @@ def test_losses_add_up_over_the_depths() -> None:
     images = torch.randn(1, 3, 96, 96)
     numbers, labels = strips()
     objects = {"labels": torch.tensor([1]), "masks": torch.from_numpy(numbers == 0)[None]}
-    targets = Targets(torch.from_numpy(labels)[None], [objects], [(96, 96)])
+    targets = Targets([objects], torch.from_numpy(labels)[None], [(96, 96)])
     outputs = model(images)
     assert len(outputs["classes"]) == 4
     whole = model.loss(outputs, targets)
@@ -361,8 +355,8 @@ def test_ignored_pixels_belong_to_no_mask() -> None:
     model = tiny()
     semantic = torch.full((1, 64, 64), IGNORE_INDEX)
     semantic[:, :16] = 2
-    targets = Targets(semantic, [{"labels": torch.zeros(0, dtype=torch.int64),
-                                  "masks": torch.zeros(0, 64, 64) > 0}], [(64, 64)])  # fmt: skip
+    nothing = {"labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 64, 64) > 0}
+    targets = Targets([nothing], semantic, [(64, 64)])
     truth = model._truth(targets, 0, (96, 64))
     assert truth.labels.tolist() == [2]
     assert truth.masks.shape == (1, 96, 64)
@@ -373,7 +367,7 @@ def test_ignored_pixels_belong_to_no_mask() -> None:
 def test_missing_truth_is_refused(semantic: bool, word: str) -> None:
     maps = torch.zeros(1, 96, 96, dtype=torch.int64)
     objects = [{"labels": torch.tensor([1]), "masks": torch.ones(1, 96, 96) > 0}]
-    targets = Targets(maps if semantic else None, None if semantic else objects, [(96, 96)])
+    targets = Targets(None if semantic else objects, maps if semantic else None, [(96, 96)])
     with pytest.raises(ConfigError, match=f"needs targets with a?n? ?{word}"):
         tiny().loss(true_queries(), targets)
 
@@ -544,7 +538,7 @@ def test_one_task_learns_from_its_truth_alone(task: str, key: str) -> None:
     objects = [{"labels": torch.tensor([2]), "masks": torch.ones(1, 64, 64) > 0}]
     maps = torch.arange(64).reshape(1, 64, 1).expand(-1, -1, 64) % 5
     targets = Targets(
-        maps if key == "semantic" else None, objects if key == "instances" else None, [(64, 64)]
+        objects if key == "instances" else None, maps if key == "semantic" else None, [(64, 64)]
     )
     losses = model.loss(model(torch.randn(1, 3, 64, 64)), targets)
     sum(losses.values()).backward()

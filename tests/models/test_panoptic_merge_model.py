@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,11 @@ from segbench.models.bases.panoptic import PanopticParts, certain
 from segbench.models.mask_rcnn_fcn_merge import TwoNetworks
 from segbench.models.registry import create_model
 from segbench.panopticapi import combine_semantic_and_instance_predictions as combine
+from tests.models.targets import Targets
 
 SHARED = Path(os.environ.get("SEGBENCH_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 THINGS, STUFF = 3, 2
 NAME = "mask_rcnn_fcn_merge_tiny"
-
-
-@dataclass
-class Targets:
-    instances: list[dict[str, torch.Tensor]] | None
-    semantic: torch.Tensor | None
-    sizes: list[tuple[int, int]]
 
 
 def count(module: torch.nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from segbench.models.bases.panoptic import PanopticParts, certain
 from segbench.models.parts.upsnet_losses import roi_loss, segment_loss
 from segbench.models.registry import create_model
 from segbench.models.upsnet import UPSNet
+from tests.models.targets import Targets
 
 THINGS, STUFF = 3, 2
 PARTS = {
@@ -37,13 +38,6 @@ PARTS = {
     "semantic_head.stacks": 1_136_438,
     "semantic_head.predictor": 68_229,
 }
-
-
-@dataclass
-class Targets:
-    instances: list[dict[str, torch.Tensor]] | None
-    semantic: torch.Tensor | None
-    sizes: list[tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
