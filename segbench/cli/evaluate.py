@@ -1,4 +1,4 @@
-"""``segbench evaluate``: predictions against prepared truth, as counts and records."""
+"""``segbench evaluate``: predictions against prepared ground truth, as counts and records."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _checked(run: TrainedRun, recipe: Recipe, dataset: PreparedDataset, experime
 
 
 def _row(experiment: str, name: str, oracles: Sequence[str]) -> dict[str, Any]:
-    """Return how the row of the board is called, and which parts of it are the truth."""
+    """Return how the row of the board is called, and which parts of it are the ground truth."""
     from segbench.workflow.config import oracle_experiment, oracle_tag
 
     if not oracles:

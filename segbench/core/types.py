@@ -27,9 +27,9 @@ Task = Literal["semantic", "instance", "panoptic"]
 TASKS: tuple[Task, ...] = ("semantic", "instance", "panoptic")
 
 Kind = Literal["trained", "submission", "control", "oracle"]
-"""Where the predictions of a row come from; ``oracle``: a network and the truth together."""
+"""Where the predictions of a row come from; ``oracle``: a network and the ground truth together."""
 UNRANKED: tuple[Kind, ...] = ("control", "oracle")
-"""Rows that have seen the truth, or nothing: shown, but neither ranked nor compared."""
+"""Rows that have seen the ground truth, or nothing: shown, but neither ranked nor compared."""
 
 IGNORE_INDEX = 255
 """Train id of pixels that count nowhere (semantic label maps)."""
@@ -216,7 +216,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its truth, as the torch Dataset reads it from the prepared form.
+    """One image with its ground truth, as the torch Dataset reads it from the prepared form.
 
     ``image`` uint8 [H, W, 3] RGB; ``semantic`` uint8 [H, W] train ids; ``instances``
     labels are thing numbers from 1 (crowds are left out when training).

@@ -57,7 +57,7 @@ def split_sources(
 
 
 def read_scene(image: Path, label_file: Path) -> tuple[tuple[int, int], IntArray]:
-    """Read a photograph's size (height, width) and its truth as train ids.
+    """Read a photograph's size (height, width) and its ground truth as train ids.
 
     Raises:
         DataError: A file is broken, the sizes differ or a label is above 150.

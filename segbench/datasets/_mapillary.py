@@ -20,7 +20,7 @@ from segbench.datasets.source import (
 )
 
 FOLDERS = {"train": "training", "val": "validation"}
-"""Folder of each split in the archives; the truth of the test split is not public."""
+"""Folder of each split in the archives; the ground truth of the test split is not public."""
 COUNTS = {"train": 18_000, "val": 2_000}
 LICENCE = "research use after registration: CC BY-NC-SA 4.0; see the homepage"
 CITATION = (
@@ -43,7 +43,7 @@ def split_sources(
     load: Callable[..., RawImage],
     info: DatasetInfo,
 ) -> Mapping[str, list[SourceImage]]:
-    """Pair the photographs of both splits with their PNGs of every kind of truth.
+    """Pair the photographs of both splits with their PNGs of every kind of ground truth.
 
     Truth lies in ``<split>/<version>/<kind>`` or, in the first archives, ``<split>/<kind>``.
 
@@ -79,7 +79,7 @@ def _check_names(raw: Path, version: str) -> None:
 
 
 def read_scene(image: Path, label_file: Path, num_labels: int) -> tuple[tuple[int, int], IntArray]:
-    """Read a photograph's size (height, width) and its truth as train ids.
+    """Read a photograph's size (height, width) and its ground truth as train ids.
 
     Raises:
         DataError: A file is broken, the sizes differ, or a label is above ``num_labels``, the

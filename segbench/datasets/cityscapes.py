@@ -3,7 +3,7 @@
 Truth is read from the label ids and instance ids of gtFine. The 19 evaluated labels become
 train ids, all others are ignored. Numbers from 1000 are instances (label id times 1000 plus a
 counter); a region of a thing class with a smaller number is a group and becomes a crowd, as in
-the official panoptic conversion. The truth of the test split is not public.
+the official panoptic conversion. The ground truth of the test split is not public.
 Cordts et al., CVPR 2016.
 """
 
@@ -85,7 +85,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
 
 
 def _split(raw: Path, split: str) -> list[SourceImage]:
-    """Pair photographs with their truth by city and name; what lacks a partner is kept."""
+    """Pair photographs with their ground truth by city and name; what lacks a partner is kept."""
     images = _by_name(raw / "leftImg8bit" / split, _IMAGE)
     labels = _by_name(raw / "gtFine" / split, _LABELS)
     instances = _by_name(raw / "gtFine" / split, _INSTANCES)

@@ -158,7 +158,7 @@ def sources(raw: Path | None, options: Mapping[str, Any]) -> Mapping[str, Sequen
 
 
 def compose_scene(options: SceneOptions, *, split: str, index: int) -> RawImage:
-    """Return one scene with its truth: the same bits for the same arguments.
+    """Return one scene with its ground truth: the same bits for the same arguments.
 
     Raises:
         ConfigError: The digits do not fit into the scene.

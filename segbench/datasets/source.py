@@ -1,4 +1,4 @@
-"""What a dataset file hands over: images with their truth, loaded one at a time.
+"""What a dataset file hands over: images with their ground truth, loaded one at a time.
 
 A dataset is one Python file in this folder (or in a folder of ``SEGBENCH_DATASETS_PATH``) with
 
@@ -69,7 +69,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image with its truth; every label in it is a train id.
+    """One image with its ground truth; every label in it is a train id.
 
     ``image`` is uint8 RGB [H, W, 3], or the path of a file to take over byte for byte;
     ``semantic`` is uint8 [H, W] with 255 ignored. Absent truths are None.

@@ -1,6 +1,6 @@
 """SUN RGB-D: rooms seen by four depth cameras, 37 classes; only the colour images are used.
 
-The truth is that of the toolbox: element i of ``SUNRGBD2Dseg.mat`` (MATLAB 7.3) labels the
+The ground truth is that of the toolbox: element i of ``SUNRGBD2Dseg.mat`` (MATLAB 7.3) labels the
 image of element i of ``SUNRGBDMeta.mat``, 0 unlabelled and 1 to 37 the classes of
 ``seg37list.mat``; ``allsplit.mat`` lists the scenes of both splits, 5,285 train and 5,050
 test. The files ``seg.mat`` beside the images number the objects of one image and are not it.

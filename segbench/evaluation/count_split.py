@@ -56,7 +56,7 @@ def evaluate(
     """Score every image of a split and store the counts.
 
     Args:
-        dataset: The prepared truth.
+        dataset: The prepared ground truth.
         split: One of its splits.
         predictions: Folder with the predictions of that split.
         task: What to score.
@@ -67,7 +67,7 @@ def evaluate(
 
     Raises:
         ConfigError: The dataset has no such split or truth, or the protocol does not fit.
-        DataError: A prediction is missing, broken or does not fit the truth. Nothing is
+        DataError: A prediction is missing, broken or does not fit the ground truth. Nothing is
             scored in part.
     """
     protocol = get_protocol(protocol_id, task=task)

@@ -29,7 +29,7 @@ class Statistic:
     """One score as a function of image weights.
 
     ``image_ids`` [N]: ascending; column i of the weights is image i. ``truth`` int64 [N, C]:
-    what the truth holds of each class, the same for every prediction of it. ``evaluate``:
+    what the ground truth holds of each class, the same for every prediction of it. ``evaluate``:
     weights float64 [R, N] to values [R], NaN where the score has no value.
     """
 

@@ -329,7 +329,7 @@ def count_bytes(
     Args:
         truth: uint64 [n // 8], eight pixels a word.
         prediction: The same of the prediction.
-        first: uint8 [n], the truth's pixels.
+        first: uint8 [n], the ground truth's pixels.
         second: uint8 [n], the prediction's.
         table: int64 [65536], zeros; place truth * 256 + prediction.
     """

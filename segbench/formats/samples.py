@@ -36,7 +36,7 @@ class SplitSamples:
         task: Decides which truths are read; None reads images only.
 
     Raises:
-        DataError: The split is empty or has no truth for the task.
+        DataError: The split is empty or has no ground truth for the task.
     """
 
     def __init__(self, dataset: PreparedDataset, split: str, *, task: Task | None) -> None:
@@ -55,7 +55,7 @@ class SplitSamples:
         self._instance = task in ("instance", "panoptic")
 
     def sample(self, record: ImageRecord) -> Sample:
-        """Read one image with its truth.
+        """Read one image with its ground truth.
 
         Raises:
             DataError: A file is broken or its size is not that of the image.

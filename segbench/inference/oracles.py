@@ -1,4 +1,4 @@
-"""Oracle ablations: the truth in the place of one part of what a panoptic model says.
+"""Oracle ablations: the ground truth in the place of one part of what a panoptic model says.
 
 What would a network score if its semantic map, its boxes or its masks were perfect and all
 else stayed its own? (LPSNet, Hong et al., CVPR 2021, Table 6.) The parts are exchanged
@@ -39,7 +39,7 @@ MATCH_IOU = 0.5
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of one image, at its size.
+    """The ground truth of one image, at its size.
 
     ``semantic`` uint8 [H, W] panoptic indices, 255 where there is none; ``objects`` without
     crowds and without objects that show no pixel, labels from 1 in thing order.
@@ -56,7 +56,7 @@ class Truth:
 
 
 def truth_of(sample: Sample) -> Truth:
-    """Return the truth of a sample that was read for a panoptic model."""
+    """Return the ground truth of a sample that was read for a panoptic model."""
     if sample.semantic is None or sample.instances is None:
         raise ValueError("an oracle needs samples with a semantic map and objects")
     objects = sample.instances
@@ -99,12 +99,12 @@ def predict_with_truth(
     truths: Sequence[Truth],
     oracles: Collection[str],
 ) -> list[Prediction]:
-    """Return the predictions of a batch with the truth in place of the parts in ``oracles``.
+    """Return the predictions of a batch with the ground truth in place of the parts in ``oracles``.
 
     Args:
         model: A panoptic network.
         outputs: What its ``forward`` returned.
-        truths: The truth of each image, which also says its valid size.
+        truths: The ground truth of each image, which also says its valid size.
         oracles: ``semantic``, ``boxes``, ``masks``, any of them together.
     """
     sizes = [(truth.semantic.shape[0], truth.semantic.shape[1]) for truth in truths]

@@ -54,11 +54,11 @@ def predict_split(
     Args:
         recipe: The experiment the weights come from.
         weights: Its ``weights.safetensors``.
-        dataset: The prepared dataset; its truth is read for ``oracles`` alone.
+        dataset: The prepared dataset; its ground truth is read for ``oracles`` alone.
         split: The split to predict.
         out: Folder of the predictions; the caller adds the manifest.
         device: See ``runtime.choose_device``.
-        oracles: Parts that the truth takes the place of (``segbench.inference.oracles``).
+        oracles: Parts that the ground truth takes the place of (``segbench.inference.oracles``).
 
     Returns:
         The written paths, relative to ``out``.
@@ -67,7 +67,7 @@ def predict_split(
         TrainingError: The weights are of another model or number of classes.
         ConfigError: The recipe asks a model for a kind of inference it has not, or
             ``oracles`` for a part.
-        DataError: An oracle needs a truth that the split has not.
+        DataError: An oracle needs a ground truth that the split has not.
     """
     place = choose_device(recipe, device)
     _check_recipe(recipe, oracles)
@@ -278,7 +278,7 @@ def _batches(
 def _collate(
     samples: list[Sample], *, preset: EvalPreset, divisor: int, truths: bool
 ) -> tuple[Batch, list[Truth]]:
-    """Return the images as a batch without truth, and the truth of each beside it."""
+    """Return the images as a batch without truth, and the ground truth of each beside it."""
     known = [truth_of(sample) for sample in samples] if truths else []
     images = [replace(sample, semantic=None, instances=None) for sample in samples]
     views = [preset(to_view(sample)) for sample in images]

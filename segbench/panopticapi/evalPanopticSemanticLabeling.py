@@ -37,7 +37,7 @@ def evaluatePanoptic(  # noqa: N802
     """Score a COCO panoptic prediction, print a row a class and write the results as JSON.
 
     Args:
-        gt_json_file: COCO panoptic JSON of the truth.
+        gt_json_file: COCO panoptic JSON of the ground truth.
         gt_folder: Folder of its PNGs; None takes X for X.json.
         pred_json_file: COCO panoptic JSON of the prediction.
         pred_folder: Folder of its PNGs; None takes X for X.json.

@@ -219,7 +219,7 @@ def pq_compute(
     """Score a COCO panoptic prediction and print the table.
 
     Args:
-        gt_json_file: COCO panoptic JSON of the truth.
+        gt_json_file: COCO panoptic JSON of the ground truth.
         pred_json_file: COCO panoptic JSON of the prediction; only annotations are read.
         gt_folder: Folder of the true PNGs; X where the JSON is X.json.
         pred_folder: Folder of the predicted PNGs, likewise.
@@ -276,7 +276,7 @@ def _folder(json_file: PathLike, folder: PathLike | None, strict_compat: bool) -
 def match_annotations(
     truth: Mapping[str, Any], prediction: Mapping[str, Any], *, strict_compat: bool = False
 ) -> list[tuple[Annotation, Annotation]]:
-    """Pair the annotations of a truth with those of a prediction by image id."""
+    """Pair the annotations of a ground truth with those of a prediction by image id."""
     predicted = {entry["image_id"]: entry for entry in prediction["annotations"]}
     if len(predicted) < len(prediction["annotations"]) and not strict_compat:
         ids = [entry["image_id"] for entry in prediction["annotations"]]

@@ -63,7 +63,7 @@ class Run:
 
     @property
     def oracle(self) -> Mapping[str, Any] | None:
-        """Whose predictions these are and which parts are the truth; None for other rows."""
+        """Whose predictions these are and which parts are the ground truth; None for other rows."""
         return self.cells[0].get("oracle")
 
     @property

@@ -38,7 +38,7 @@ class Interval:
     """A score and where it may lie for other images of the same kind.
 
     ``low`` and ``high`` are None where the score has no value, most resamples have none, or an
-    interval would not hold the truth as often as it says; ``reason`` says which.
+    interval would not hold the true score as often as it says; ``reason`` says which.
     ``resamples`` are those with a value.
     """
 
@@ -79,7 +79,7 @@ def interval(
         counts: Counts of one run, or of several seeds (their mean is the score).
         protocol: How counts become scores.
         metric: See ``segbench.evaluation.resampled.statistic``.
-        level: Share of intervals that hold the truth, in (0, 1).
+        level: Share of intervals that hold the true score, in (0, 1).
         method: Default: ``best_method``. BCa corrects bias and skew of the plain percentiles;
             ``student``, for means over classes, takes out what few images of a class do, and
             always holds the score itself.

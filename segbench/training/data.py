@@ -70,7 +70,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float32 [N, 3, H, W], normalised, with truth and image ids.
+    """``images`` float32 [N, 3, H, W], normalised, with ground truth and image ids.
 
     ``num_labelled`` counts the pixels whose semantic label is not ignored; None without
     a semantic truth.

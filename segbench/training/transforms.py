@@ -28,7 +28,7 @@ CROP_TRIES = 10
 
 @dataclass(frozen=True)
 class View:
-    """One image with its truth on its way into a batch.
+    """One image with its ground truth on its way into a batch.
 
     ``image`` uint8 or float32 [3, H, W]; ``semantic`` uint8 [H, W], 255 ignored; ``masks``
     bool [N, H, W] with ``labels`` int64 [N] from 1. Truths a task does not use are None.
@@ -132,13 +132,13 @@ def rescale(view: View, factor: float) -> View:
 
 
 def elastic(view: View, displacements: Tensor) -> View:
-    """Deform image and truth smoothly by the displacements of a coarse grid.
+    """Deform image and ground truth smoothly by the displacements of a coarse grid.
 
     Ronneberger, Fischer and Brox, "U-Net", MICCAI 2015: each pixel's displacement is a bicubic
     interpolation of the grid's. What comes from outside of the image is mirrored.
 
     Args:
-        view: What is deformed; the image is interpolated bilinearly, the truth is nearest.
+        view: What is deformed; the image is interpolated bilinearly, the ground truth is nearest.
         displacements: Rows down and columns right, in pixels, float32 [2, G, G]; the outer
             points of the grid are the corners of the image.
     """

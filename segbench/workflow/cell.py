@@ -15,7 +15,7 @@ SCORED: dict[Task, tuple[Task, ...]] = {
     "instance": ("instance",),
     "panoptic": ("panoptic", "instance", "semantic"),
 }
-"""Tasks whose truth a network of each task is scored against."""
+"""Tasks whose ground truth a network of each task is scored against."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cell:
     submission: Submission | None = None
     submission_file: Path | None = None
     oracles: tuple[Oracle, ...] = ()
-    """Parts whose place the truth takes in the predictions of ``trained_as``."""
+    """Parts whose place the ground truth takes in the predictions of ``trained_as``."""
     trained_as: str = ""
     """Experiment whose weights predict; another one than ``experiment`` for oracles alone."""
 

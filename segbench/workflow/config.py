@@ -22,7 +22,7 @@ CONTROLS = ("oracle", "majority_class", "all_void", "shifted_labels")
 """Rows that need no training and must land where theory says (``segbench.workflow.controls``)."""
 Oracle = Literal["semantic", "boxes", "masks"]
 ORACLES: tuple[Oracle, ...] = get_args(Oracle)
-"""Parts of a panoptic prediction whose place the truth can take (``inference.oracles``)."""
+"""Parts of a panoptic prediction whose place the ground truth can take (``inference.oracles``)."""
 
 
 def oracle_parts(value: Any) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ OracleParts = Annotated[tuple[Oracle, ...], BeforeValidator(oracle_parts)]
 
 
 def oracle_tag(parts: Iterable[str]) -> str:
-    """Return how a row is called in which the truth stands for ``parts``."""
+    """Return how a row is called in which the ground truth stands for ``parts``."""
     return f"oracle:{'+'.join(parts)}"
 
 

@@ -3,7 +3,7 @@
 Each control is written as prediction files, so it is scored by the same code on the same
 path as a network. A wrong number in one of these rows is a fault of the benchmark.
 
-- ``oracle``: the truth without its crowds; every score is 1.
+- ``oracle``: the ground truth without its crowds; every score is 1.
 - ``majority_class``: the class with most pixels of the training split, everywhere. Its IoU
   is its share of the scored pixels, every other class has 0. As instances: one box and mask
   over the whole image if that class is a thing, else nothing.
@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Relabelling:
-    """What a control makes of the truth.
+    """What a control makes of the ground truth.
 
     ``train_ids`` uint8 [256] maps label maps; ``category_ids`` maps objects and segments,
     those of other categories are left out; ``everywhere`` is the category that covers each
@@ -66,7 +66,7 @@ def write_control(name: str, dataset: PreparedDataset, split: str, out: Path) ->
 
     Raises:
         ConfigError: The control or the split is unknown.
-        DataError: The split has no truth of one of the dataset's tasks.
+        DataError: The split has no ground truth of one of the dataset's tasks.
     """
     relabelling = control_relabelling(name, dataset)
     records = dataset.images(split)

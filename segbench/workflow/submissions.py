@@ -39,7 +39,7 @@ def take_over(submission: Submission, dataset: PreparedDataset, out: Path) -> No
 
     Args:
         submission: Its dataset, split, tasks and folder.
-        dataset: The prepared truth.
+        dataset: The prepared ground truth.
         out: An empty folder.
 
     Raises:

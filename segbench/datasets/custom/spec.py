@@ -159,7 +159,7 @@ class CustomDataset(Strict):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Return the tasks whose truth the files hold."""
+        """Return the tasks whose ground truth the files hold."""
         if self.coco_panoptic is None and self.coco_instances is not None:
             return ("instance",)
         if self.coco_panoptic is None and self.mask_format != "instance_ids":

@@ -112,7 +112,7 @@ def summarise(
 
 
 def look_at_raw(table: CategoryTable, job: ImageJob) -> Looked:
-    """Read one image with its truth and say what is wrong with it."""
+    """Read one image with its ground truth and say what is wrong with it."""
     item, place = job.item, f"{job.split}/{job.item.stem}"
     faults = [
         Finding("error", kind, str(path), f"{what} (image {place})")

@@ -25,7 +25,7 @@ Entries = Callable[[], Iterator[Json]]
 
 
 class ContentDigest:
-    """Digest over classes, pixels and truth of all images, fed one image at a time.
+    """Digest over classes, pixels and ground truth of all images, fed one image at a time.
 
     It equals ``json_digest([name, classes, {split: [[id, stem, content], ...]}])``; splits
     come in alphabetical order.
@@ -168,7 +168,7 @@ def describe(
 ) -> Json:
     """Return the content of ``dataset.json``; nothing in it depends on time, place or encoder.
 
-    ``digest`` covers classes, pixels and truth; ``request`` what the folder was made from.
+    ``digest`` covers classes, pixels and ground truth; ``request`` what the folder was made from.
     """
     return {
         "schema": SCHEMA,

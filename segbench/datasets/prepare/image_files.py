@@ -56,7 +56,7 @@ class ImageWriter:
             (None without that truth) and ``pixels``: counts a train id, ignored ones last.
 
         Raises:
-            DataError: The truth contradicts itself, or the disk is full.
+            DataError: The ground truth contradicts itself, or the disk is full.
         """
         photograph = _photograph(raw.image)
         files = {"image": (f"images/{self.split}/{stem}{photograph.suffix}", photograph.data)}
@@ -242,7 +242,7 @@ def mask_areas(annotations: Sequence[Mapping[str, Any]], table: CategoryTable) -
 
 
 def _content(image: bytes, raw: RawImage, documents: Sequence[Any]) -> str:
-    """Return 16 hex digits over pixels and truth, whatever PNG encoder wrote them."""
+    """Return 16 hex digits over pixels and ground truth, whatever PNG encoder wrote them."""
     digest = hashlib.sha256(image)
     for array in (raw.semantic, raw.panoptic and raw.panoptic.ids.astype("<i4")):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""COCO's two annotation files, panoptic and instances, as images with their truth."""
+"""COCO's two annotation files, panoptic and instances, as images with their ground truth."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def count_files(
     Args:
         truth_json: Things as annotations; ``iscrowd`` marks groups.
         results_json: Detections with masks.
-        semantic: Label maps of the truth, whose 255 is void: a folder of ``<stem>.png``, or
+        semantic: Label maps of the ground truth, whose 255 is void: a folder of ``<stem>.png``, or
             files by image id; without it nothing is void.
 
     Raises:
@@ -183,7 +183,7 @@ def count_labels_of(
     """Count label ids of a prediction folder's label maps on a prepared split.
 
     Raises:
-        DataError: The truth's categories are not Cityscapes' label ids.
+        DataError: The ground truth's categories are not Cityscapes' label ids.
     """
     if dataset.table.category_ids != LABEL_IDS:
         raise DataError(f"dataset '{dataset.name}': expected the label ids of Cityscapes in order")

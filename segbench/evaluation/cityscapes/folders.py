@@ -1,7 +1,7 @@
 """Instance predictions in Cityscapes' own form: a text file an image, a mask PNG a detection.
 
     <city>_<sequence>_<frame>*.txt     lines "mask.png labelID confidence", paths from that file
-    <city>_<sequence>_<frame>*_instanceIds.png     the truth
+    <city>_<sequence>_<frame>*_instanceIds.png     the ground truth
 
 Every file is looked at before anything is refused, so one message names every kind of fault,
 how often it occurs and the first three.
@@ -59,7 +59,7 @@ def count_folder(truth: Path, prediction: Path, *, workers: int = 1) -> CountedI
     """Count the overlaps of a folder of predictions with a folder of instanceIds PNGs.
 
     Args:
-        truth: Folder of the truth; its sub-folders too.
+        truth: Folder of the ground truth; its sub-folders too.
         prediction: Folder of the text files; its sub-folders too.
         workers: Processes that count images; the counts are the same for any number.
 
@@ -219,7 +219,7 @@ def _number(word: str) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class ImageTruth:
-    """The truth of one image: its thing segments and its void.
+    """The ground truth of one image: its thing segments and its void.
 
     ``segment`` [H, W]: row of ``truths`` of each pixel; the first of the two further numbers is
     for pixels that count, the second for void. ``truths`` int64 [G, 3]: label id, pixels, 1 for

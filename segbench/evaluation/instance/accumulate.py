@@ -19,7 +19,7 @@ class Accumulated:
     """The arrays COCOeval calls ``eval``: T thresholds, R recalls, K classes, A areas, M limits.
 
     ``precision``, ``scores`` float64 [T, R, K, A, M]. ``recall`` float64 [T, K, A, M]. -1 where
-    a class has no truth.
+    a class has no ground truth.
     """
 
     precision: FloatArray

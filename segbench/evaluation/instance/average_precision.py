@@ -45,7 +45,7 @@ def match(
     iou_type: IouType,
     warnings: list[str] | None = None,
 ) -> InstanceCounts:
-    """Match detections with the truth as pycocotools does; see ``match_files``."""
+    """Match detections with the ground truth as pycocotools does; see ``match_files``."""
     found = match_files(truth_json, results_json, iou_types=(iou_type,), warnings=warnings)
     return found[iou_type]
 
@@ -191,7 +191,7 @@ def _parts(found: Accumulated) -> dict[str, FloatArray]:
 
 
 def _mean_known(values: FloatArray) -> float | None:
-    """Return the mean without -1, COCO's "no truth here"."""
+    """Return the mean without -1, COCO's "no ground truth here"."""
     known = values[values > -1]
     return float(np.mean(known)) if known.size else None
 

@@ -109,7 +109,7 @@ def _bad_integer_id(entry: Entry) -> str | None:
 
 @dataclass(frozen=True)
 class _PlaceRules:
-    """Rules that need the truth's images and categories."""
+    """Rules that need the ground truth's images and categories."""
 
     sizes: Mapping[Any, tuple[int, int]]
     categories: set[Any]

@@ -78,7 +78,7 @@ def _given(masks: Masks | None) -> Masks:
 
 @dataclass(frozen=True, eq=False)
 class InstanceTable:
-    """A truth and detections on it, as arrays."""
+    """A ground truth and detections on it, as arrays."""
 
     place: CellIndex
     truths: Truths

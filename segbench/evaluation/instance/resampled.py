@@ -90,7 +90,7 @@ def _class_values(
     measure: Callable[[_Class, FloatArray, FloatArray], FloatArray],
     weights: FloatArray,
 ) -> FloatArray:
-    """Return the score of each class [R, C], NaN where it has no truth in the resample."""
+    """Return the score of each class [R, C], NaN where it has no ground truth in the resample."""
     totals = weights @ truth
     values = np.full(totals.shape, np.nan)
     for k, each in enumerate(classes):

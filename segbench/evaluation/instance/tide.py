@@ -2,7 +2,7 @@
 
 Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020. The
 rules are those of its tool tidecv 1.0.1, which differ from COCOeval: the 100 best detections of
-an image (not of an image and category) count, a category that is predicted but has no truth
+an image (not of an image and category) count, a category that is predicted but has no ground truth
 counts as AP 0, and false detections go before hits of the same score when an error is mended.
 Detections on crowds are out of the AP, but their errors are counted and can be mended. Images go
 by their ids, not by the order of the file, which matters between equal scores only.
@@ -250,7 +250,7 @@ def _match(pairs: _Overlaps, detections: int, truths: int) -> tuple[BoolArray, B
 
 
 def _kinds(pairs: _Overlaps, taken: BoolArray, number: int) -> tuple[IntArray, IntArray]:
-    """Return the error each detection has if it is no hit, and the truth it is about."""
+    """Return the error each detection has if it is no hit, and the ground truth it is about."""
     own, other = pairs.take(pairs.same), pairs.take(~pairs.same)
     nearest = own.highest(number)
     conditions = [

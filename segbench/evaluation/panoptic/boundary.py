@@ -21,7 +21,7 @@ from segbench.evaluation.boundary.distance import boundary_map
 from segbench.evaluation.panoptic.matching import Pairs, Segment, areas_of, count_pairs
 
 _INNER = 24
-"""Bit that inner pixels of the truth have set in their id."""
+"""Bit that inner pixels of the ground truth have set in their id."""
 
 
 def count_boundary_pairs(truth: IntArray, prediction: IntArray) -> Pairs:

@@ -116,7 +116,7 @@ def check_segments(
     Args:
         annotations: What ``read_annotations`` returned.
         source: The file, named in errors.
-        known: Category ids of the truth.
+        known: Category ids of the ground truth.
         truth: Whether ``iscrowd`` is due and ``area`` has to be right where it is given.
 
     Raises:

@@ -41,13 +41,13 @@ def evaluate_panoptic(
     warnings: list[str] | None = None,
     workers: int = 1,
 ) -> PanopticCounts:
-    """Match every image of a truth file with its prediction.
+    """Match every image of a ground truth file with its prediction.
 
     Args:
         truth_json: COCO panoptic JSON with categories.
         prediction_json: COCO panoptic JSON; only its annotations are read. Predictions for
-            images the truth lacks are ignored.
-        truth_folder: Folder of the truth's PNGs.
+            images the ground truth lacks are ignored.
+        truth_folder: Folder of the ground truth's PNGs.
         prediction_folder: Folder of the predicted PNGs.
         strict_compat: See ``panoptic_quality``; here it also lets the last of several annotations
             of one image win, as panopticapi does.
@@ -79,7 +79,7 @@ def evaluate_panoptic(
 
 @dataclass(frozen=True)
 class _Sources:
-    """JSON files and folders of PNGs, those of the truth first."""
+    """JSON files and folders of PNGs, those of the ground truth first."""
 
     files: tuple[Path, Path]
     folders: tuple[Path, Path]
@@ -87,7 +87,7 @@ class _Sources:
 
 @dataclass(frozen=True)
 class _Images:
-    """How many images there are, their categories, and truth and prediction of each."""
+    """How many images there are, their categories, and ground truth and prediction of each."""
 
     number: int
     categories: CategoryTable
@@ -233,7 +233,7 @@ def _note_pieces(
     categories: CategoryTable,
     oddities: dict[str, list[str]],
 ) -> None:
-    """Note an image where stuff is in pieces, of the truth or of the prediction."""
+    """Note an image where stuff is in pieces, of the ground truth or of the prediction."""
     names = {c.id: c.name for c in categories.categories if not c.isthing}
     true, found = (
         Counter(s["category_id"] for s in each["segments_info"] if not s.get("iscrowd", 0))

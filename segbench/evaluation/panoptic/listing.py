@@ -87,7 +87,7 @@ class Listing:
 
 
 def read_listing(files: tuple[Path, Path], folders: tuple[Path, Path]) -> Listing:
-    """Return the images of a truth's file and a prediction's, whose PNGs are in the folders.
+    """Return the images of a ground truth's file and a prediction's, whose PNGs are in the folders.
 
     Raises:
         UnusualError: Anything in them is wrong or unusual, segments apart.

@@ -3,7 +3,7 @@
 The rules are panopticapi's. A matched pair is kept as its two areas, intersection and
 union, so every score can be computed again from ``PanopticCounts`` alone.
 
-Sums of IoU run over images in the order of the truth file and inside an image by (truth
+Sums of IoU run over images in the order of the ground truth file and inside an image by (truth
 id, predicted id), one addition after the other. That equals panopticapi's single-process
 result bit for bit, and because each image carries its position, it does not depend on how
 the images were split over workers (panopticapi's own last bits depend on the core count).
@@ -40,7 +40,7 @@ from segbench.evaluation.protocol import Protocol
 class PanopticCounts:
     """Matches and errors of each image; class indices are positions in ``category_ids``.
 
-    ``positions`` int64 [images]: place of each image in the truth file. ``matches`` int64
+    ``positions`` int64 [images]: place of each image in the ground truth file. ``matches`` int64
     [n, 6]: image index, class index, truth id, predicted id, intersection, union; [n, 9] where
     boundaries are counted too (``boundary_panoptic.add_boundaries``).
     ``errors`` int64 [m, 4]: image index, class index, false positives, false negatives.
@@ -75,7 +75,7 @@ class PanopticCounts:
         )
 
     def in_file_order(self) -> PanopticCounts:
-        """Return the same counts with the images in the order of the truth file."""
+        """Return the same counts with the images in the order of the ground truth file."""
         return self._take(np.argsort(self.positions, kind="stable").tolist())
 
     def to_arrays(self) -> dict[str, Any]:
@@ -145,9 +145,9 @@ def count(
         prediction: Segment ids [H, W] of the same size, 0 void.
         truth_segments: ``id``, ``category_id``, ``iscrowd`` (and ``area``) of each.
         predicted_segments: ``id`` and ``category_id`` of each.
-        categories: The categories of the truth file.
+        categories: The categories of the ground truth file.
         image_id: Named in errors and in the stored counts.
-        position: Place of the image in the truth file; decides the order of sums.
+        position: Place of the image in the ground truth file; decides the order of sums.
         strict_compat: See the module's docstring.
         boundary: Count the boundaries of matches too, for Boundary PQ.
 

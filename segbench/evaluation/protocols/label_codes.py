@@ -1,6 +1,6 @@
 """What the numbers in label-map PNGs mean, for each way data sets write them.
 
-The truth of ADE20K calls void 0 and the classes 1 to 150, Cityscapes uses label ids of which
+The ground truth of ADE20K calls void 0 and the classes 1 to 150, Cityscapes uses label ids of which
 19 count, Pascal VOC has 255 for void: a ``LabelCode`` says so as data and gives the tables
 that turn such numbers into train ids.
 """

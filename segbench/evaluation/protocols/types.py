@@ -46,7 +46,7 @@ class Protocol:
     averaging: Averaging = "pooled"
     """Ratios of sums over all images, or the mean of the ratios of each image and class."""
     instance_weighted: bool = False
-    """Cityscapes: also gives iIoU, where the truth says what its instances are."""
+    """Cityscapes: also gives iIoU, where the ground truth says what its instances are."""
     void_class: bool = False
     """Void is one more class, the last, and counts like the others."""
     official_score: bool = False
@@ -54,7 +54,7 @@ class Protocol:
     categories: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """Groups of train ids by name that are scored as if they were one class each."""
     category_ids: tuple[int, ...] = ()
-    """Panoptic: category ids the truth must have; empty takes any."""
+    """Panoptic: category ids the ground truth must have; empty takes any."""
     overlaps: Overlaps = "coco"
     """Instance: whose rule of matching and of the precision-recall curve."""
     class_names: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def count(
         boundary: Count boundaries too, for boundary IoU and boundary F.
 
     Raises:
-        DataError: The sizes differ, or the truth holds an id that is no class and not 255.
+        DataError: The sizes differ, or the ground truth holds an id that is no class and not 255.
     """
     if not 1 <= num_classes <= IGNORE_INDEX:
         raise ConfigError(f"num_classes must be 1 to {IGNORE_INDEX}, found {num_classes}")
@@ -173,7 +173,7 @@ def from_table(
 
     Args:
         table: [256, 256] pixels of pairs of numbers.
-        truth: [256] train id of each number in the truth, C for void.
+        truth: [256] train id of each number in the ground truth, C for void.
         prediction: [256] the same for the prediction.
         num_classes: C.
         image_id: How the image is called in the stored counts.

@@ -117,7 +117,7 @@ def pair_files(truth: Path, prediction: Path, *, by_frame: bool = False) -> Pair
     """Pair label maps by file name; every truth needs exactly one prediction.
 
     Args:
-        truth: Folder of the truth.
+        truth: Folder of the ground truth.
         prediction: Folder of the predictions.
         by_frame: Cityscapes: look into sub-folders and pair by city, sequence and frame.
     """

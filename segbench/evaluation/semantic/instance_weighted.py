@@ -53,7 +53,7 @@ class LabelCounts:
     ``entries`` int64 [n, 4]: position in ``image_ids``, true and predicted label id, pixels.
     ``instances`` int64 [m, 5], by image, then instance number: position in ``image_ids``, label
     id, pixels, pixels predicted as that label, pixels predicted as a label of its category.
-    ``has_instances``: whether the truth says what its instances are.
+    ``has_instances``: whether the ground truth says what its instances are.
     """
 
     image_ids: tuple[ImageId, ...]
@@ -133,7 +133,7 @@ def count_labels(
 
     Args:
         table: Pixels of pairs of label ids, rows truth, [34 or more, 34 or more].
-        instances: [m, 4] of ``count_instances``; None where the truth names no instances.
+        instances: [m, 4] of ``count_instances``; None where the ground truth names no instances.
         image_id: How the image is called in the stored counts.
     """
     rows, columns = np.nonzero(table)

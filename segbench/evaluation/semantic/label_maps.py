@@ -30,7 +30,7 @@ from segbench.formats.label_maps import read_label_map
 
 EXAMPLES = 3
 _TRUTHS = "truths"
-"""How the kinds of faults of the truth begin."""
+"""How the kinds of faults of the ground truth begin."""
 Pairs = list[tuple[Path, Path]]
 
 
@@ -147,7 +147,7 @@ class _Counter:
             return np.zeros((0, 4), dtype=np.int64)
 
     def _read(self, path: Path, side: str, size: tuple[int, ...] | None = None) -> IntArray | None:
-        """Read a label map, or note its fault; ``size`` is that of its truth."""
+        """Read a label map, or note its fault; ``size`` is that of its ground truth."""
         try:
             return read_label_map(path, size=size)
         except WrongSize as error:
@@ -187,5 +187,5 @@ def describe(code: LabelCode) -> str:
 
 
 def instance_file(truth: Path) -> Path:
-    """Return where Cityscapes keeps the instances of a truth."""
+    """Return where Cityscapes keeps the instances of a ground truth."""
     return truth.with_name(truth.name.replace("labelIds", "instanceIds"))

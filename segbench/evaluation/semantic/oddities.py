@@ -14,7 +14,7 @@ from segbench.evaluation.semantic.counts import SemanticCounts
 def label_oddities(
     pooled: IntArray, counts: SemanticCounts, code: LabelCode, num_classes: int
 ) -> list[str]:
-    """Return what there is to doubt in the numbers of label maps, the truth first.
+    """Return what there is to doubt in the numbers of label maps, the ground truth first.
 
     Args:
         pooled: [256, 256] pixels of pairs of numbers, rows truth.
@@ -29,7 +29,7 @@ def label_oddities(
 
 
 def _truth_of_one_class(pixels: IntArray, code: LabelCode, num_classes: int) -> list[str]:
-    """Doubt a truth that shows at most one class: the right answer is always the same.
+    """Doubt a ground truth that shows at most one class: the right answer is always the same.
 
     With 255 beside that class these are masks of 0 and 255, whose objects are not looked at.
     """
@@ -71,7 +71,7 @@ def _some_masks_of_void(counts: SemanticCounts) -> list[str]:
 
 
 def _predictions_of_void(pooled: IntArray, code: LabelCode, num_classes: int) -> list[str]:
-    """Doubt predictions of one class and void alone where the truth shows other classes."""
+    """Doubt predictions of one class and void alone where the ground truth shows other classes."""
     truth = code.truth_table(num_classes)
     table = code.prediction_table(num_classes)
     pixels = pooled[(truth >= 0) & (truth < num_classes)].sum(axis=0)

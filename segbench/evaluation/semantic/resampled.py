@@ -91,7 +91,7 @@ def image_totals(counts: SemanticCounts, place: IntArray, protocol: Protocol) ->
 def _table(
     counts: SemanticCounts, place: IntArray, axis: int, kept: BoolArray, void_class: bool = False
 ) -> IntArray:
-    """Sum the kept cells of each image by truth (axis 1) or predicted (axis 2) class."""
+    """Sum the kept cells of each image by ground truth (axis 1) or predicted (axis 2) class."""
     size = counts.num_classes + void_class
     entries = counts.entries[kept]
     table = np.zeros((len(counts.image_ids), size), dtype=np.int64)

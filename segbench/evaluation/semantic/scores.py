@@ -58,7 +58,7 @@ def scores(counts: SemanticCounts, protocol: Protocol) -> dict[str, Any]:
     Returns:
         ``miou``, ``mean_dice``, ``pixel_accuracy``, ``mean_accuracy``, ``fwiou``: fractions,
         None without a value; ``per_class``: a dict a class with ``iou``, ``dice``,
-        ``accuracy`` and ``pixels`` (labelled pixels of the truth). Where the protocol has
+        ``accuracy`` and ``pixels`` (labelled pixels of the ground truth). Where the protocol has
         them, ``official_score``, ``category_miou`` and ``category_iou_<name>``.
 
     Raises:

@@ -48,7 +48,7 @@ class TwoStageDetector(nn.Module):
     """Mask R-CNN: a pyramid, region proposals, and box and mask heads on aligned regions.
 
     Parameters carry the names torchvision gives them, so its checkpoints load unchanged.
-    ``forward`` computes the features only; regions depend on the truth (``loss``) or on the
+    ``forward`` computes the features only; regions depend on the ground truth (``loss``) or on the
     valid sizes (``predict``).
 
     Args:

@@ -1,7 +1,7 @@
 """What panoptic models share: the parts that a prediction is merged from.
 
 A panoptic network says two things of an image, objects and a semantic map, and joins them.
-Keeping the parts apart until ``merge`` lets an oracle put the truth in the place of one of
+Keeping the parts apart until ``merge`` lets an oracle put the ground truth in the place of one of
 them (LPSNet, CVPR 2021, Table 6). Axes: N objects, S semantic channels of the model, H rows,
 W columns.
 """
@@ -20,7 +20,7 @@ from segbench.core.types import FloatArray, Instances, IntArray, Prediction
 from segbench.models.bases.detection import Sizes
 
 CERTAIN = 20.0
-"""Logit of what the truth says; all else is 0, a chance of at most e^-20 for each."""
+"""Logit of what the ground truth says; all else is 0, a chance of at most e^-20 for each."""
 
 
 @dataclass(frozen=True)

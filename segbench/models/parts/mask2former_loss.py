@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Pairs = list[tuple[Tensor, Tensor]]
-"""For each image the numbers of its matched queries and of the truth masks they matched."""
+"""For each image the numbers of its matched queries and of the ground truth masks they matched."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class MaskCriterion:
 
     @torch.no_grad()
     def match(self, classes: Tensor, masks: Tensor, truth: Sequence[MaskTruth]) -> Pairs:
-        """Return the cheapest one-to-one pairs of queries and truth masks of each image."""
+        """Return the cheapest one-to-one pairs of queries and ground truth masks of each image."""
         points = torch.rand(len(masks), self.points, 2, device=masks.device)
         sampled = sample_points(masks, points)
         pairs: Pairs = []
@@ -123,7 +123,7 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def pairwise_mask_cost(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy [Q, n] of logits [Q, P] and truth [n, P]."""
+    """Return the mean binary cross-entropy [Q, n] of logits [Q, P] and ground truth [n, P]."""
     base = functional.softplus(logits).mean(-1, keepdim=True)
     return base - logits @ truth.T / logits.shape[-1]
 

@@ -1,4 +1,4 @@
-"""Pictures of the report: a photograph once, its truth once, predictions and errors per run.
+"""Pictures of the report: a photograph once, its ground truth once, predictions and errors per run.
 
 Label maps are lossless WebP with alpha laid over the photograph by the page, so one file is
 both the picture and the exact evidence, at any opacity.
@@ -100,7 +100,7 @@ class Galleries:
         return self._galleries[key]
 
     def samples(self, dataset: str, split: str, tasks: Sequence[str], count: int) -> list[Picture]:
-        """Return images of a split with the truth of each task, evenly spaced in file order.
+        """Return images of a split with the ground truth of each task, evenly spaced in file order.
 
         Empty when galleries are off or the prepared images are not there.
         """
@@ -119,7 +119,7 @@ class Galleries:
         }
 
     def _classes_shown(self, cells: Sequence[Cell], record: ImageRecord) -> list[Any]:
-        """Return the classes that the truth of an image shows, in the dataset's order."""
+        """Return the classes that the ground truth of an image shows, in the dataset's order."""
         shown: set[int] = set()
         for cell in cells:
             layers = self._truth(cell)
@@ -230,7 +230,7 @@ class Galleries:
         return [c for c in categories if c["isthing"] or cell["task"] != "instance"]
 
     def _base(self, cell: Cell, record: ImageRecord) -> Picture:
-        """Return what an image has whatever the model: its photograph and truth."""
+        """Return what an image has whatever the model: its photograph and ground truth."""
         key = slug(record.stem)
         folder = Path("media", slug(cell["dataset"]), slug(cell["split"]))
         photo = folder / "photo" / f"{key}.webp"

@@ -47,7 +47,7 @@ class Layers:
         return picture is not None
 
     def write_error(self, record: ImageRecord, truth: Layers, path: Path) -> bool:
-        """Write where the label map differs from the truth; False when one is missing."""
+        """Write where the label map differs from the ground truth; False when one is missing."""
         if path.exists():
             return True
         expected, found = truth.labels(record), self.labels(record)
@@ -130,7 +130,7 @@ class PanopticLayers(Layers):
 
 
 class InstanceLayers(Layers):
-    """COCO instances: annotations of the truth, scored results of a run."""
+    """COCO instances: annotations of the ground truth, scored results of a run."""
 
     @cached_property
     def _objects(self) -> dict[Any, list[Mapping[str, Any]]]:
@@ -176,7 +176,7 @@ _KINDS: Mapping[str, type[Layers]] = {
 def open_layers(
     dataset: PreparedDataset, split: str, task: str, predictions: Path | None = None
 ) -> Layers | None:
-    """Open the truth of a split, or the predictions of a run; None when there are none."""
+    """Open the ground truth of a split, or the predictions of a run; None when there are none."""
     if predictions is not None and not (predictions / FILES[task]).exists():
         return None
     return _KINDS[task](dataset, split, predictions)

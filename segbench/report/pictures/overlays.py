@@ -1,7 +1,7 @@
 """Overlays of one run, made once beside its predictions and linked into every report.
 
 <out>/<task>/<stem>.webp          the prediction in colours, with alpha, lossless
-<out>/<task>/<stem>-error.webp    where it differs from the truth
+<out>/<task>/<stem>-error.webp    where it differs from the ground truth
 <out>/overlays.json               what is there, written last of all
 """
 
