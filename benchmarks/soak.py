@@ -87,8 +87,8 @@ class Soak:
             living = board.processes()
             if victim is None:
                 victim = self._choose(living, seen)
-            elif (now := _find(living, victim[0].pid)) is None:
-                self.missed, victim = self.missed + 1, None
+            elif (now := _find(living, victim[0].pid)) is None or now.stage != victim[0].stage:
+                self.missed, victim = self.missed + 1, None  # it has ended; a zombie has no words
             elif now.cpu_s >= victim[1]:
                 hit, victim = self._kill(board, launcher, now, living), None
             time.sleep(POLL_S)
