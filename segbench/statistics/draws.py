@@ -10,6 +10,7 @@ import numpy as np
 
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import FloatArray
+from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.kinds import Counts
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.resampled import Statistic, statistic
@@ -73,6 +74,14 @@ def draws(
             fix="compare another metric, or under a protocol that leaves absent classes out",
         )
     return Draws(tuple(found), len(first.image_ids), estimates, known)
+
+
+def affordable_resamples(parts: Parts) -> int:
+    """Return how many resamples a score may cost: fewer for AP of very many detections."""
+    counts = next(iter(parts.values()))
+    if not isinstance(counts, InstanceCounts):
+        return RESAMPLES
+    return min(RESAMPLES, max(MIN_RESAMPLES, WORK // max(1, len(counts.scores))))
 
 
 def refuse_few(rows: Mapping[str, Runs], protocol: Protocol, metric: str) -> None:

@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.protocol import Protocol
 from segbench.evaluation.resampled import HEADLINE
 from segbench.statistics.bootstrap import MIN_IMAGES, resample_weights
 from segbench.statistics.draws import (
     LEVEL,
-    MIN_RESAMPLES,
     RESAMPLES,
     SEED,
-    WORK,
     Parts,
     Runs,
+    affordable_resamples,
     check_level,
     statistics_of,
 )
@@ -114,16 +112,13 @@ def interval(
 def headline_intervals(parts: Parts, protocol: Protocol) -> dict[str, dict[str, Any]]:
     """Return the interval of a task's headline score as a record holds it, by metric.
 
-    Empty where there are too few images. AP takes fewer resamples of very many detections.
+    Empty where there are too few images.
     """
     metric = HEADLINE[protocol.task]
     counts = next(iter(parts.values()))
     if len(counts.image_ids) < MIN_IMAGES:
         return {}
-    resamples = RESAMPLES
-    if isinstance(counts, InstanceCounts):
-        resamples = min(RESAMPLES, max(MIN_RESAMPLES, WORK // max(1, len(counts.scores))))
-    found = interval(parts, protocol, metric, resamples=resamples).as_dict()
+    found = interval(parts, protocol, metric, resamples=affordable_resamples(parts)).as_dict()
     kept = ["low", "high", "level", "method", "resamples"]
     if found["reason"]:
         kept.append("reason")

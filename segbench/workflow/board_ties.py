@@ -9,12 +9,11 @@ from typing import Any
 from segbench.core.errors import ConfigError, DataError
 from segbench.core.types import UNRANKED
 from segbench.evaluation.counts import load_counts
-from segbench.evaluation.instance.counts import InstanceCounts
 from segbench.evaluation.kinds import Counts
 from segbench.evaluation.protocol import get_protocol
 from segbench.evaluation.resampled import HEADLINE
 from segbench.statistics.bootstrap import MIN_IMAGES
-from segbench.statistics.draws import LEVEL, MIN_RESAMPLES, RESAMPLES, WORK
+from segbench.statistics.draws import LEVEL, affordable_resamples
 from segbench.statistics.ties import tie_groups
 
 Cell = Mapping[str, Any]
@@ -61,7 +60,7 @@ def _ties(root: Path, key: Key, rows: Mapping[str, Sequence[Cell]]) -> dict[str,
     metric = HEADLINE[next(iter(rows.values()))[0]["task"]]
     try:
         runs = {name: [_counts(root, cell) for cell in cells] for name, cells in rows.items()}
-        resamples = min(_resamples(parts) for seeds in runs.values() for parts in seeds)
+        resamples = min(affordable_resamples(parts) for seeds in runs.values() for parts in seeds)
         found = tie_groups(runs, get_protocol(key[3]), metric, resamples=resamples)
     except (ConfigError, DataError):
         return None
@@ -72,11 +71,3 @@ def _ties(root: Path, key: Key, rows: Mapping[str, Sequence[Cell]]) -> dict[str,
 def _counts(root: Path, cell: Cell) -> dict[str, Counts]:
     folder = root / cell["run_folder"] / "evaluation" / cell["split"] / cell["task"]
     return load_counts(folder / cell["record"]["counts"])
-
-
-def _resamples(parts: Mapping[str, Counts]) -> int:
-    """Return how many resamples a row may cost, as for the interval of its record."""
-    counts = next(iter(parts.values()))
-    if not isinstance(counts, InstanceCounts):
-        return RESAMPLES
-    return min(RESAMPLES, max(MIN_RESAMPLES, WORK // max(1, len(counts.scores))))
