@@ -67,8 +67,15 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32 if channels >= 64 else 8, channels)
 
 
-def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [N, C, H, W] bilinearly to ``size`` (height, width), pixel areas aligned."""
+def resize(features: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Resize [N, C, H, W] bilinearly to ``size`` (height, width).
+
+    Args:
+        features: Maps [N, C, H, W].
+        size: Rows and columns.
+        align_corners: Keep the centres of the corner pixels where they are, as Caffe's Interp
+            layer does, in place of the borders of the pixel areas.
+    """
     if features.shape[-2:] == size:
         return features
-    return functional.interpolate(features, size=size, mode="bilinear", align_corners=False)
+    return functional.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)

@@ -49,15 +49,14 @@ class PyramidPooling(nn.Module):
         """Return [N, out_channels, H, W]."""
         size = (features.shape[-2], features.shape[-1])
         levels = [
-            self._grow(project(functional.adaptive_avg_pool2d(features, bins)), size)
+            resize(
+                project(functional.adaptive_avg_pool2d(features, bins)),
+                size,
+                align_corners=self.align_corners,
+            )
             for bins, project in zip(self.bins, self.project, strict=True)
         ]
         return torch.cat([features, *levels], dim=1)
-
-    def _grow(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
-        if not self.align_corners:
-            return resize(grid, size)
-        return functional.interpolate(grid, size=size, mode="bilinear", align_corners=True)
 
 
 def _project(in_channels: int, width: int, *, norm: bool) -> nn.Module:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -39,6 +40,40 @@ DEEP_STEM_WEIGHTS = {"_v1c": "c.gluon_in1k", "_v1s": "s.gluon_in1k"}
 Features = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class ResNetForm:
+    """Where published ResNets of equal parameters differ; the defaults are torchvision's.
+
+    Args:
+        first_dilation: Dilation of the first 3x3 convolution of a stage that is dilated in place
+            of its stride: ``previous`` is that of the stage before (torchvision, mmsegmentation's
+            ``contract_dilation``), ``own`` that of the stage (semseg, DeepLab's Caffe networks).
+        stride_place: ``3x3`` (torchvision) or ``1x1``, the first convolution of the block
+            (Caffe's networks and He et al.).
+        pool_rounding: Rows of the stem's pooling at an odd size: ``down`` or ``up`` (Caffe).
+    """
+
+    first_dilation: str = "previous"
+    stride_place: str = "3x3"
+    pool_rounding: str = "down"
+
+    def __post_init__(self) -> None:
+        for name, known in FORM_VALUES.items():
+            value = getattr(self, name)
+            if value not in known:
+                expected = " or ".join(f"'{word}'" for word in known)
+                raise ConfigError(f"{name} must be {expected}, found {value!r}")
+
+
+FORM_VALUES = {
+    "first_dilation": ("previous", "own"),
+    "stride_place": ("3x3", "1x1"),
+    "pool_rounding": ("down", "up"),
+}
+CAFFE_FORM = ResNetForm(first_dilation="own", stride_place="1x1", pool_rounding="up")
+"""Of the ResNets that DeepLab v1 and v2 were published with."""
+
+
 class Backbone(nn.Module):
     """A feature extractor; ``channels`` gives the width of each map it returns."""
 
@@ -62,7 +97,14 @@ class ResNet(Backbone):
     A name that ends as in ``DEEP_STEMS`` has three convolutions in its stem.
     """
 
-    def __init__(self, name: str, *, output_stride: int, frozen_norm: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        output_stride: int,
+        frozen_norm: bool,
+        form: ResNetForm = ResNetForm(),
+    ) -> None:
         super().__init__()
         name, stem = _plain_resnet(name)
         network = torchvision.models.get_model(
@@ -77,6 +119,7 @@ class ResNet(Backbone):
         self.layer3, self.layer4 = network.layer3, network.layer4
         if stem:
             self._deepen(stem, nn.BatchNorm2d if not frozen_norm else FrozenBatchNorm2d)
+        self._shape(form)
         expansion = network.fc.in_features // 512
         widths = (stem[-1] if stem else 64, *(w * expansion for w in (64, 128, 256, 512)))
         self.names = [f"stride{min(s, output_stride)}" for s in (2, 4, 8, 16, 32)]
@@ -93,6 +136,17 @@ class ResNet(Backbone):
         for layer in (self.layer2, self.layer3, self.layer4):
             maps.append(layer(maps[-1]))
         return maps
+
+    def _shape(self, form: ResNetForm) -> None:
+        """Bring the strides, dilations and the pooling of the blocks to a published form."""
+        self.maxpool.ceil_mode = form.pool_rounding == "up"
+        for stage in (self.layer2, self.layer3, self.layer4):
+            first, last = stage[0], stage[-1]
+            if form.stride_place == "1x1":
+                first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+            if form.first_dilation == "own":
+                first.conv2.dilation = last.conv2.dilation
+                first.conv2.padding = last.conv2.padding
 
     def _deepen(self, widths: tuple[int, int, int], norm: Callable[[int], nn.Module]) -> None:
         """Put three 3x3 convolutions in place of the 7x7; ``bn1`` follows the last."""
@@ -113,11 +167,33 @@ class ResNet(Backbone):
             block.downsample[0] = _reading(block.downsample[0], last)
 
 
-def create_resnet(name: str, *, weights: str = "none", output_stride: int = 32) -> ResNet:
-    """Return a ResNet of :func:`create_backbone`, for heads that read its dilated stages too."""
-    backbone = create_backbone(name, weights=weights, output_stride=output_stride)
-    if not isinstance(backbone, ResNet):
+def create_resnet(
+    name: str,
+    *,
+    weights: str = "none",
+    output_stride: int = 32,
+    frozen_norm: bool = False,
+    form: ResNetForm = ResNetForm(),
+) -> ResNet:
+    """Return a ResNet, for heads that read its dilated stages too.
+
+    Args:
+        name: A ResNet of :func:`create_backbone`.
+        weights: As there.
+        output_stride: As there.
+        frozen_norm: As there.
+        form: Strides, dilations and pooling of a published form.
+
+    Raises:
+        ConfigError: ``name`` is no ResNet, or a basic block (18, 34) cannot take the form.
+    """
+    plain = _plain_resnet(name)[0]
+    if plain not in RESNETS:
         raise ConfigError(f"expected a ResNet, found the backbone '{name}'")
+    if plain in RESNETS[:2] and form.stride_place == "1x1":
+        raise ConfigError(f"{name} has no 1x1 convolution that could take the stride")
+    backbone = ResNet(name, output_stride=output_stride, frozen_norm=frozen_norm, form=form)
+    load_weights(backbone, weights, source=lambda: _resnet_state(name))
     return backbone
 
 
@@ -208,8 +284,9 @@ def create_backbone(
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"output_stride must be 8, 16 or 32, found {output_stride}")
     if _plain_resnet(name)[0] in RESNETS:
-        backbone: Backbone = ResNet(name, output_stride=output_stride, frozen_norm=frozen_norm)
-        load_weights(backbone, weights, source=lambda: _resnet_state(name))
+        backbone: Backbone = create_resnet(
+            name, weights=weights, output_stride=output_stride, frozen_norm=frozen_norm
+        )
     elif name == "vgg16":
         backbone = _create_vgg16(weights, output_stride)
     elif name == "efficientnet_lite0":

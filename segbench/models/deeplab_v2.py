@@ -5,9 +5,10 @@ Convolutional Nets and Fully Connected CRFs", ICLR 2015 (arXiv 1412.7062), and "
 Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully
 Connected CRFs", TPAMI 2018 (arXiv 1606.00915). Pooling without stride and dilated convolutions
 keep features at stride 8; v2 reads them with four dilated convolutions whose scores are
-*summed*. The ResNet-101 forms follow the public port (kazuto1011): ``deeplab_v1`` is one 1x1
-classifier on the dilated network; ``deeplab_v1_vgg16`` is the paper's LargeFOV. The dense CRF
-is a step of its own, after prediction.
+*summed*. The reference of the ResNet-101 forms is the public port (kazuto1011), which has the
+strides, the pooling and the dilations of the Caffe network: ``deeplab_v1`` is one 1x1 classifier on
+it; ``deeplab_v1_vgg16`` is the paper's LargeFOV. The dense CRF is a step of its own, after
+prediction.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from segbench.layers.conv import resize
 from segbench.layers.vgg import DILATED_VGG16_STAGES, conv_relu
-from segbench.models.backbones import create_resnet
+from segbench.models.backbones import CAFFE_FORM, create_resnet
 from segbench.models.bases.semantic import SemanticModel
 from segbench.models.parts.tiny_trunk import WIDTH, TinyNetwork, lite0_trunk
 from segbench.models.parts.vgg_weights import fill_vgg16
@@ -119,6 +120,11 @@ def _fully_connected(num_classes: int, rate: int) -> nn.Sequential:
     )
 
 
+def _caffe_resnet101(weights: str) -> nn.Module:
+    """Return the ResNet-101 of the port: Caffe's strides and pooling, every 3x3 dilated."""
+    return create_resnet("resnet101", weights=weights, output_stride=8, form=CAFFE_FORM)
+
+
 class SummedHeads(nn.ModuleList):
     """Several heads on the same features, their scores added up."""
 
@@ -136,7 +142,7 @@ class SummedHeads(nn.ModuleList):
 )
 def deeplab_v1(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     """Return the port's v1 on ResNet-101: 42,543,189 parameters at 21 classes."""
-    backbone = create_resnet("resnet101", weights=backbone_weights, output_stride=8)
+    backbone = _caffe_resnet101(backbone_weights)
     return DeepLab(num_classes, backbone=backbone, head=nn.Conv2d(2048, num_classes, 1))
 
 
@@ -165,7 +171,7 @@ def deeplab_v2_vgg16(num_classes: int, *, backbone_weights: str = "none") -> Dee
 )
 def deeplab_v2_resnet101(num_classes: int, *, backbone_weights: str = "none") -> DeepLab:
     """Return DeepLab v2 on ResNet-101: 44,048,532 parameters at 21 classes."""
-    backbone = create_resnet("resnet101", weights=backbone_weights, output_stride=8)
+    backbone = _caffe_resnet101(backbone_weights)
     head = SummedPyramid(2048, num_classes, rates=RATES)
     return DeepLab(num_classes, backbone=backbone, head=head)
 

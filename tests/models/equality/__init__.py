@@ -1,0 +1,1 @@
+"""Same weights in, same numbers out: our networks against their references."""
